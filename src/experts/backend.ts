@@ -1,0 +1,61 @@
+/** Where an expert's weights live once opened: `mapped` pages shared by all lanes (float32 only), or `packed` copies. */
+export type Residency = 'mapped' | 'packed';
+
+/** One expert as a backend opens it: an ONNX file with input `x` [n, H] and output `y` [n, H], n from 0 up. */
+export interface ExpertFile {
+  /** Absolute path of the ONNX file; external data lies beside it. */
+  readonly path: string;
+}
+
+/** The rows of one expert in one layer call. */
+export interface ExpertBatch {
+  /** Index in the backend's list of experts. */
+  readonly expert: number;
+  /** n: rows of this batch, at least 1. */
+  readonly rows: number;
+  /** Writes the n rows [n, H] into `into` from element `offset` on. Called once, by the backend, for the buffer it transfers. */
+  gather(into: Float32Array, offset: number): void;
+}
+
+export interface RunOptions {
+  /** Settles the call at once with TURNOUT_ABORTED; an ONNX call under way ends and its result is discarded. */
+  readonly signal?: AbortSignal;
+  /** Milliseconds that this call may take; then TURNOUT_DEADLINE_EXCEEDED. */
+  readonly timeoutMs?: number;
+}
+
+export interface ExpertResults {
+  /** For each batch, in the order given: y [n, H]. */
+  readonly outputs: readonly Float32Array[];
+  /** Milliseconds: gathering rows, moving them to and from lanes, and the ONNX calls of the busiest lane. */
+  readonly timing: { readonly gatherMs: number; readonly transportMs: number; readonly computeMs: number };
+}
+
+/** One lane as observers see it. */
+export interface LaneStats {
+  readonly lane: number;
+  readonly device: string;
+  readonly state: 'starting' | 'ready' | 'busy' | 'draining' | 'dead';
+  /** Layer calls, expert batches and rows that this lane has computed. */
+  readonly calls: number;
+  readonly batches: number;
+  readonly rows: number;
+  readonly restarts: number;
+}
+
+/**
+ * A place that runs experts. One verb: `run`. All backends give the same numbers, and the same bits for the same residency.
+ * Every method of a closed backend but `close` throws TURNOUT_CLOSED.
+ */
+export interface ExpertBackend extends AsyncDisposable {
+  readonly kind: 'inline' | 'threads' | 'processes';
+  /** Number of experts it holds. */
+  readonly experts: number;
+  /** H */
+  readonly hidden: number;
+  readonly residency: Residency;
+  run(batches: readonly ExpertBatch[], options?: RunOptions): Promise<ExpertResults>;
+  lanes(): readonly LaneStats[];
+  /** Takes no new calls, waits for those under way, then frees the lanes. Calling it twice is allowed. */
+  close(): Promise<void>;
+}

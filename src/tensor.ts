@@ -1,0 +1,30 @@
+import { TurnoutError } from './errors.js';
+
+/** Row-major float32 [rows, cols]; `data.length === rows * cols`. */
+export interface Matrix {
+  readonly rows: number;
+  readonly cols: number;
+  readonly data: Float32Array;
+}
+
+/** data [rows * cols] -> Matrix [rows, cols], sharing `data`. Throws TURNOUT_SHAPE_MISMATCH where the length differs. */
+export function matrix(data: Float32Array, rows: number, cols: number): Matrix {
+  if (data.length !== rows * cols) {
+    throw new TurnoutError(
+      'TURNOUT_SHAPE_MISMATCH',
+      `expected ${rows * cols} values for [${rows}, ${cols}], got ${data.length}`,
+      { rows, cols, length: data.length },
+    );
+  }
+  return { rows, cols, data };
+}
+
+/** A matrix of zeros [rows, cols]. */
+export function zeros(rows: number, cols: number): Matrix {
+  return { rows, cols, data: new Float32Array(rows * cols) };
+}
+
+/** Row `r` of `m` as a view [cols]. */
+export function row(m: Matrix, r: number): Float32Array {
+  return m.data.subarray(r * m.cols, (r + 1) * m.cols);
+}
