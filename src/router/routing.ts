@@ -99,6 +99,27 @@ export interface Routing {
   readonly badRows: readonly BadRow[];
 }
 
+/**
+ * What a rule chose before capacity: every rule but expert-choice ends here, and `admit` (capacity.ts) goes on.
+ * Arrays are [T * K], token-major; -1 in `expert` where a token has fewer than K choices.
+ */
+export interface Selection {
+  readonly tokens: number;
+  readonly experts: number;
+  readonly choices: number;
+  readonly expert: Int32Array;
+  readonly score: Float32Array;
+  /** Weight of each choice before drops. */
+  readonly weight: Float32Array;
+  /** [T, E] all scores, for losses. */
+  readonly scores: Matrix;
+  /** [T, E] what choices were ranked by (bias and noise included), -infinity where the token may not go; for next-best overflow. */
+  readonly ranking: Matrix;
+  /** [T * K] index in DROP_REASONS: 'later-choice' where a rule on later choices dropped one; else 0. */
+  readonly reason: Uint8Array;
+  readonly badRows: readonly BadRow[];
+}
+
 /** logits -> assignments. Pure: equal inputs give equal results; nothing is kept between calls. */
 export interface Router {
   /** E, zero-computation experts included. */
