@@ -17,6 +17,21 @@ export const ERROR_CODES = {
   TURNOUT_LOGITS_INVALID:
     'Logits hold NaN, +infinity, or a row of only -infinity. A single -infinity means: never this expert.',
   TURNOUT_INPUT_INVALID: 'Input data is missing, of the wrong type, or out of range.',
+  TURNOUT_MANIFEST_INVALID: 'The manifest does not follow the package format. The message names the place.',
+  TURNOUT_PACKAGE_FILE_MISSING: 'A file that the package needs is not there. Copy the whole package again.',
+  TURNOUT_PACKAGE_PATH_OUTSIDE:
+    'A path in the package leads out of its folder. Do not use packages that do this.',
+  TURNOUT_PACKAGE_SIZE_MISMATCH:
+    'A file of the package has another length than its manifest says. Copy it again.',
+  TURNOUT_PACKAGE_CHECKSUM_MISMATCH:
+    'A file of the package was changed: its SHA-256 is not the one of the manifest. Copy it again.',
+  TURNOUT_PACKAGE_SHAPE_MISMATCH:
+    'A tensor in an ONNX file of the package has another shape than the manifest says.',
+  TURNOUT_PACKAGE_FILE_INVALID: 'A file of the package cannot be read as what the manifest says that it is.',
+  TURNOUT_ROUTER_NOT_CAUSAL:
+    'Generation needs a causal routing rule: a token must not depend on later tokens or other sequences.',
+  TURNOUT_CONTEXT_EXCEEDED: 'The prompt and the tokens asked for are longer than the context of the model.',
+  TURNOUT_CACHE_EXCEEDED: 'The sequence needs more cache blocks than the engine may ever have.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
