@@ -32,6 +32,18 @@ export const ERROR_CODES = {
     'Generation needs a causal routing rule: a token must not depend on later tokens or other sequences.',
   TURNOUT_CONTEXT_EXCEEDED: 'The prompt and the tokens asked for are longer than the context of the model.',
   TURNOUT_CACHE_EXCEEDED: 'The sequence needs more cache blocks than the engine may ever have.',
+  TURNOUT_FILE_MISSING: 'A file is not there or cannot be read. Check the path in the message.',
+  TURNOUT_EXPERT_INVALID:
+    'An expert file has other inputs or outputs than x [n, H] -> y [n, H] in float32, or gives another number of rows.',
+  TURNOUT_SESSION_FAILED:
+    'ONNX Runtime could not open or run a graph. The message gives the file and its reason.',
+  TURNOUT_DEVICE_UNAVAILABLE:
+    'The execution provider or device is not there or does not work. `turnout doctor` lists those that do.',
+  TURNOUT_LANE_DIED:
+    'A lane ended while it computed. It is replaced: the call can be made again, for experts are pure.',
+  TURNOUT_ABORTED: 'The call was aborted through its signal.',
+  TURNOUT_DEADLINE_EXCEEDED: 'The call took longer than it was given. Give it more time or less work.',
+  TURNOUT_CLOSED: 'It was closed before this call. Open a new one.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -1,0 +1,170 @@
+import { TurnoutError } from '../errors.js';
+import type {
+  ExpertBackend,
+  ExpertBatch,
+  ExpertFile,
+  ExpertResults,
+  LaneStats,
+  Residency,
+  RunOptions,
+} from './backend.js';
+import { checkBatches } from './batches.js';
+import { CallGate } from './call-gate.js';
+import { type Stop, withinLimits } from './limits.js';
+import { openSession, type Session, type TensorSpec } from './session.js';
+
+export interface InlineOptions {
+  /** `packed` where left out. */
+  readonly residency?: Residency;
+  /** H that every expert must have; that of the first expert where left out. */
+  readonly hidden?: number;
+}
+
+/**
+ * Opens experts in this thread, one session each. Checks every file before it returns: throws TURNOUT_EXPERTS_INVALID
+ * for an empty list, TURNOUT_FILE_MISSING, TURNOUT_SESSION_FAILED or TURNOUT_EXPERT_INVALID.
+ */
+export async function openInline(
+  files: readonly ExpertFile[],
+  options: InlineOptions = {},
+): Promise<InlineBackend> {
+  const { residency = 'packed' } = options;
+  if (files.length === 0) {
+    throw new TurnoutError('TURNOUT_EXPERTS_INVALID', 'expected at least one expert file, got none');
+  }
+  const sessions: Session[] = [];
+  let { hidden } = options;
+  try {
+    for (const { path } of files) {
+      const session = await openSession(path, { residency });
+      sessions.push(session);
+      hidden = checkExpert(session, hidden);
+    }
+  } catch (error) {
+    await releaseAll(sessions);
+    throw error;
+  }
+  return new InlineBackend(sessions, hidden!, residency);
+}
+
+/** Computes experts in this thread: the only backend that does; the others carry batches to one of these elsewhere. */
+export class InlineBackend implements ExpertBackend {
+  readonly kind = 'inline';
+  readonly #sessions: readonly Session[];
+  readonly #calls = new CallGate('the inline backend');
+  readonly #done = { calls: 0, batches: 0, rows: 0 };
+  #closed: Promise<void> | undefined;
+  #released = false;
+
+  constructor(
+    sessions: readonly Session[],
+    readonly hidden: number,
+    readonly residency: Residency,
+  ) {
+    this.#sessions = sessions;
+  }
+
+  get experts(): number {
+    return this.#sessions.length;
+  }
+
+  async run(batches: readonly ExpertBatch[], options: RunOptions = {}): Promise<ExpertResults> {
+    return withinLimits(options, async (stop) => {
+      this.#calls.enter();
+      try {
+        checkBatches(batches, this);
+        return await this.#runAll(batches, stop);
+      } finally {
+        this.#calls.leave();
+      }
+    });
+  }
+
+  async #runAll(batches: readonly ExpertBatch[], stop: Stop): Promise<ExpertResults> {
+    const started = performance.now();
+    const inputs = batches.map((batch) => {
+      const rows = new Float32Array(batch.rows * this.hidden);
+      batch.gather(rows, 0);
+      return rows;
+    });
+    const gathered = performance.now();
+    const outputs: Float32Array[] = [];
+    for (const [i, batch] of batches.entries()) {
+      if (stop.stopped) break;
+      outputs.push(await this.compute(batch.expert, inputs[i]!));
+    }
+    if (!stop.stopped) this.#done.calls++;
+    const timing = { gatherMs: gathered - started, transportMs: 0, computeMs: performance.now() - gathered };
+    return { outputs, timing };
+  }
+
+  /** Rows x [n, H] of one expert -> y [n, H] in a fresh array. Throws TURNOUT_SESSION_FAILED or TURNOUT_EXPERT_INVALID. */
+  async compute(expert: number, x: Float32Array): Promise<Float32Array> {
+    const session = this.#sessions[expert]!;
+    const rows = x.length / this.hidden;
+    const { y } = await session.run({ x: { type: 'float32', dims: [rows, this.hidden], data: x } });
+    if (y?.data.length !== x.length) {
+      throw invalid(session.file, `output y [${rows}, ${this.hidden}]`, `[${y?.dims.join(', ')}]`);
+    }
+    this.#done.batches++;
+    this.#done.rows += rows;
+    return y.data as Float32Array;
+  }
+
+  lanes(): readonly LaneStats[] {
+    if (this.#released) throw new TurnoutError('TURNOUT_CLOSED', 'the inline backend is closed');
+    const state = this.#calls.closing ? 'draining' : this.#calls.active > 0 ? 'busy' : 'ready';
+    return [{ lane: 0, device: 'cpu', state, ...this.#done, restarts: 0 }];
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#calls.close().then(() => {
+      this.#released = true;
+      return releaseAll(this.#sessions);
+    });
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+async function releaseAll(sessions: readonly Session[]): Promise<void> {
+  await Promise.all(sessions.map((session) => session.release()));
+}
+
+/** H of an expert; throws TURNOUT_EXPERT_INVALID where it is not x [n, H] -> y [n, H], or not the H of those before it. */
+function checkExpert({ file, inputMetadata, outputMetadata }: Session, hidden: number | undefined): number {
+  for (const [side, name, specs] of [
+    ['input', 'x', inputMetadata],
+    ['output', 'y', outputMetadata],
+  ] as const) {
+    const [spec] = specs;
+    const width = spec?.shape[1];
+    const fits =
+      specs.length === 1 &&
+      spec!.name === name &&
+      spec!.type === 'float32' &&
+      spec!.shape.length === 2 &&
+      typeof spec!.shape[0] === 'string' &&
+      typeof width === 'number' &&
+      width > 0 &&
+      (hidden === undefined || width === hidden);
+    if (!fits) {
+      const expected = `one ${side}, ${name} float32 [n, ${hidden ?? 'H'}]`;
+      throw invalid(file, expected, specs.map(specText).join(', ') || 'none');
+    }
+    hidden = width;
+  }
+  return hidden!;
+}
+
+function specText({ name, type, shape }: TensorSpec): string {
+  return `${name} ${type} [${shape.join(', ')}]`;
+}
+
+function invalid(file: string, expected: string, got: string): TurnoutError {
+  const message = `${file}: expected ${expected}, got ${got}`;
+  return new TurnoutError('TURNOUT_EXPERT_INVALID', message, { file, expected, got });
+}

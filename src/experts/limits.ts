@@ -1,0 +1,70 @@
+import { TurnoutError } from '../errors.js';
+import type { RunOptions } from './backend.js';
+
+/** Tells work under way that nobody waits for its result any more. */
+export interface Stop {
+  readonly stopped: boolean;
+  /** Runs once when stopped; not when the work ends first. */
+  onStop?: () => void;
+}
+
+const NEVER: Stop = { stopped: false };
+/** Longer timers fire at once in Node. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/**
+ * Runs `work` under the signal and deadline of a call. An abort or a passed deadline settles the caller at once and sets
+ * `stop.stopped`; the work goes on until it looks, and its result is discarded. Work that ends late because it blocked
+ * the event loop is past its deadline too.
+ */
+export async function withinLimits<T>(options: RunOptions, work: (stop: Stop) => Promise<T>): Promise<T> {
+  const { signal, timeoutMs = Infinity } = options;
+  if (signal === undefined && timeoutMs === Infinity) return work(NEVER);
+  if (typeof timeoutMs !== 'number' || Number.isNaN(timeoutMs)) {
+    const message = `timeoutMs: expected a number of milliseconds, got ${timeoutMs}`;
+    throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { timeoutMs });
+  }
+  if (signal?.aborted) throw aborted(signal);
+  if (timeoutMs <= 0) throw exceeded(timeoutMs);
+  return race(signal, timeoutMs, work);
+}
+
+function race<T>(
+  signal: AbortSignal | undefined,
+  timeoutMs: number,
+  work: (stop: Stop) => Promise<T>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = { stopped: false } as { stopped: boolean; onStop?: () => void };
+    const deadline = performance.now() + timeoutMs;
+    const settle = (outcome: () => void) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      outcome();
+    };
+    const giveUp = (error: TurnoutError) => {
+      stop.stopped = true;
+      settle(() => reject(error));
+      stop.onStop?.();
+    };
+    const onAbort = () => giveUp(aborted(signal!));
+    const timer =
+      timeoutMs > MAX_TIMER_MS ? undefined : setTimeout(() => giveUp(exceeded(timeoutMs)), timeoutMs);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    work(stop).then(
+      (value) => settle(() => (performance.now() > deadline ? reject(exceeded(timeoutMs)) : resolve(value))),
+      (error) => settle(() => reject(error)),
+    );
+  });
+}
+
+function aborted(signal: AbortSignal): TurnoutError {
+  const { reason } = signal;
+  const message = `the call was aborted: ${reason instanceof Error ? reason.message : String(reason)}`;
+  return new TurnoutError('TURNOUT_ABORTED', message, {}, { cause: reason });
+}
+
+function exceeded(timeoutMs: number): TurnoutError {
+  const message = `the call took longer than its ${timeoutMs} ms`;
+  return new TurnoutError('TURNOUT_DEADLINE_EXCEEDED', message, { timeoutMs });
+}
