@@ -25,7 +25,9 @@ export async function readPackage(folder: string): Promise<Package> {
   const path = join(folder, 'manifest.json');
   const info = await stat(path).catch(() => undefined);
   if (!info?.isFile()) {
-    throw new TurnoutError('TURNOUT_PACKAGE_FILE_MISSING', `expected a package with a manifest at ${path}`, { file: path });
+    throw new TurnoutError('TURNOUT_PACKAGE_FILE_MISSING', `expected a package with a manifest at ${path}`, {
+      file: path,
+    });
   }
   if (info.size > MANIFEST_LIMITS.MAX_MANIFEST_BYTES) {
     throw new TurnoutError(
@@ -46,7 +48,10 @@ export async function verifyPackage(pkg: Package, options: VerifyOptions = {}): 
 }
 
 /** Every problem of the package, in the order of its files; shapes last. */
-export async function* packageProblems(pkg: Package, options: VerifyOptions = {}): AsyncGenerator<TurnoutError> {
+export async function* packageProblems(
+  pkg: Package,
+  options: VerifyOptions = {},
+): AsyncGenerator<TurnoutError> {
   const files = Object.keys(pkg.manifest.files);
   let bad = false;
   for (const [index, file] of files.entries()) {
@@ -91,7 +96,11 @@ async function locate(pkg: Package, file: string): Promise<string> {
   }
   const home = (await realpath(pkg.folder)) + sep;
   if (!real.startsWith(home)) {
-    throw new TurnoutError('TURNOUT_PACKAGE_PATH_OUTSIDE', `${file} is a link that leads out of the package`, { file });
+    throw new TurnoutError(
+      'TURNOUT_PACKAGE_PATH_OUTSIDE',
+      `${file} is a link that leads out of the package`,
+      { file },
+    );
   }
   return real;
 }
@@ -143,7 +152,11 @@ async function readGraph(pkg: Package, file: string): Promise<OnnxSummary> {
     }
     const listed = Object.hasOwn(pkg.manifest.files, data) ? pkg.manifest.files[data] : undefined;
     if (!listed) {
-      throw new TurnoutError('TURNOUT_PACKAGE_FILE_MISSING', `${file}: the data file ${data} is not listed in "files"`, { file, data });
+      throw new TurnoutError(
+        'TURNOUT_PACKAGE_FILE_MISSING',
+        `${file}: the data file ${data} is not listed in "files"`,
+        { file, data },
+      );
     }
     const bytes = tensor.bytes;
     if (offset + bytes > listed.bytes || (length !== undefined && length !== bytes)) {

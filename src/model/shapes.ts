@@ -10,7 +10,10 @@ type Shape = readonly Dim[];
  * Every disagreement between the shapes in the ONNX files and the manifest: experts [n,H] -> [n,H], gates
  * [n,H] -> [n,E], and each trunk segment with the tensors that earlier steps made and with its state.
  */
-export function* checkShapes(manifest: Manifest, graphs: ReadonlyMap<string, OnnxSummary>): Generator<TurnoutError> {
+export function* checkShapes(
+  manifest: Manifest,
+  graphs: ReadonlyMap<string, OnnxSummary>,
+): Generator<TurnoutError> {
   const { hidden, experts, vocabulary } = manifest.sizes;
   for (const layer of manifest.layers) {
     for (const { model } of [...layer.experts, ...(layer.shared ?? [])]) {
@@ -107,7 +110,11 @@ function* checkPorts(
       const has = found.find((entry) => entry.name === port);
       if (!has) {
         const names = found.map((entry) => entry.name).join(', ');
-        yield new TurnoutError('TURNOUT_PACKAGE_SHAPE_MISMATCH', `${file}: expected an ${side} ${port}, it has ${names || 'none'}`, { file, port });
+        yield new TurnoutError(
+          'TURNOUT_PACKAGE_SHAPE_MISMATCH',
+          `${file}: expected an ${side} ${port}, it has ${names || 'none'}`,
+          { file, port },
+        );
       } else if (shape && !compatible(has.dims, shape)) {
         yield mismatch(file, port, shape, has.dims);
       }
@@ -115,14 +122,20 @@ function* checkPorts(
   }
   for (const { name } of graph.inputs) {
     if (!Object.hasOwn(inputs, name)) {
-      yield new TurnoutError('TURNOUT_PACKAGE_SHAPE_MISMATCH', `${file}: nothing feeds its input ${name}`, { file, port: name });
+      yield new TurnoutError('TURNOUT_PACKAGE_SHAPE_MISMATCH', `${file}: nothing feeds its input ${name}`, {
+        file,
+        port: name,
+      });
     }
   }
 }
 
 /** Same rank, and equal wherever both are numbers. */
 function compatible(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((dim, i) => typeof dim === 'string' || typeof b[i] === 'string' || dim === b[i]);
+  return (
+    a.length === b.length &&
+    a.every((dim, i) => typeof dim === 'string' || typeof b[i] === 'string' || dim === b[i])
+  );
 }
 
 function mismatch(where: string, port: string, expected: Shape, got: Shape): TurnoutError {

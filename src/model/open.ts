@@ -1,0 +1,198 @@
+import { join, resolve } from 'node:path';
+import { TurnoutError } from '../errors.js';
+import type { ExpertBackend, Residency } from '../experts/backend.js';
+import { openInline } from '../experts/inline.js';
+import { openThreads } from '../experts/threads.js';
+import { type Gate, openGate } from '../gate.js';
+import { MoeLayer } from '../moe-layer.js';
+import { createRouter } from '../router/create.js';
+import type { RouterOptions } from '../router/options.js';
+import { presetOptions } from '../router/presets.js';
+import type { Router } from '../router/routing.js';
+import type { LayerEntry, Manifest } from './manifest.js';
+import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
+
+export const BACKENDS = ['inline', 'threads'] as const;
+export type BackendName = (typeof BACKENDS)[number];
+
+/** Where and how experts run. */
+export interface BackendOptions {
+  /** `threads` where left out. */
+  readonly backend?: BackendName;
+  /** Lanes of `threads`; the number of cores where left out. */
+  readonly lanes?: number;
+  /** `packed` where left out. */
+  readonly residency?: Residency;
+}
+
+/** A rule by name with options over it, or the options of a whole rule. */
+export type RouterChoice = { readonly preset?: string; readonly options?: Record<string, unknown> };
+
+/** Opens a backend over expert files. Throws what the backend throws, and TURNOUT_OPTIONS_INVALID for a name that is none. */
+export async function openBackend(
+  paths: readonly string[],
+  hidden: number | undefined,
+  options: BackendOptions = {},
+): Promise<ExpertBackend> {
+  const { backend = 'threads', lanes, residency = 'packed' } = options;
+  const files = paths.map((path) => ({ path: resolve(path) }));
+  const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
+  if (backend === 'inline') return openInline(files, common);
+  if (backend === 'threads')
+    return openThreads(files, { ...common, ...(lanes === undefined ? {} : { lanes }) });
+  throw new TurnoutError(
+    'TURNOUT_OPTIONS_INVALID',
+    `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`,
+  );
+}
+
+/** The router of a package's layer, with `choice` over the manifest's: a preset replaces it, options change single stages. */
+export function layerRouter(layer: LayerEntry, experts: number, choice: RouterChoice = {}): Router {
+  const { preset, options } =
+    choice.preset === undefined
+      ? {
+          preset: layer.router.preset,
+          options: mergeOptions(layer.router.options ?? {}, choice.options ?? {}),
+        }
+      : { preset: choice.preset, options: choice.options ?? {} };
+  return createRouter(presetOptions(preset, options), experts);
+}
+
+/** Options over options: a stage record of `over` changes the keys that it names. */
+function mergeOptions(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
+  const merged = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const below = merged[key];
+    merged[key] = isRecord(below) && isRecord(value) ? { ...below, ...value } : value;
+  }
+  return merged;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}
+
+export type LayerSource =
+  /** One layer of a package. */
+  | { readonly package: string; readonly layer: number; readonly router?: RouterChoice }
+  /** Your own files: gate x [n,H] -> logits [n,E], experts x [n,H] -> y [n,H]. */
+  | {
+      readonly gate: string;
+      readonly experts: readonly string[];
+      readonly shared?: readonly string[];
+      readonly router: RouterChoice | RouterOptions;
+    };
+
+/** A layer with a gate and a backend of its own; `close` frees both. */
+export class OpenLayer extends MoeLayer implements AsyncDisposable {
+  readonly #close: () => Promise<void>;
+
+  constructor(parts: ConstructorParameters<typeof MoeLayer>[0], close: () => Promise<void>) {
+    super(parts);
+    this.#close = close;
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#close();
+  }
+}
+
+/**
+ * Opens one MoE layer, from a package or from your own files.
+ * Throws TURNOUT_PACKAGE_*, TURNOUT_OPTIONS_INVALID, TURNOUT_FILE_MISSING or TURNOUT_SHAPE_MISMATCH before anything is run.
+ */
+export async function openMoeLayer(
+  source: LayerSource,
+  options: BackendOptions & VerifyOptions = {},
+): Promise<OpenLayer> {
+  const found = 'package' in source ? await fromPackage(source, options) : fromFiles(source);
+  const { files, shared, router, hidden, name, index } = found;
+  const backend = await openBackend([...files, ...shared], hidden, options);
+  let gate: Gate | undefined;
+  try {
+    if (found.gate !== undefined) gate = await openGate(found.gate, backend.hidden, router.experts);
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
+  const parts = {
+    name,
+    index,
+    router,
+    backend,
+    shared: shared.map((_, i) => files.length + i),
+    ...(gate ? { gate } : {}),
+  };
+  return new OpenLayer(parts, async () => {
+    await Promise.all([backend.close(), gate?.close()]);
+  });
+}
+
+interface FoundLayer {
+  readonly name: string;
+  readonly index: number;
+  readonly gate?: string;
+  readonly files: readonly string[];
+  readonly shared: readonly string[];
+  readonly router: Router;
+  readonly hidden?: number;
+}
+
+async function fromPackage(
+  source: Extract<LayerSource, { package: string }>,
+  options: VerifyOptions,
+): Promise<FoundLayer> {
+  const pkg = await readPackage(source.package);
+  await verifyPackage(pkg, options);
+  const layer = pkg.manifest.layers[source.layer];
+  if (!layer) {
+    const message = `layer: expected 0 to ${pkg.manifest.layers.length - 1}, got ${source.layer}`;
+    throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { layer: source.layer });
+  }
+  const { hidden, experts } = pkg.manifest.sizes;
+  return {
+    name: layer.name,
+    index: source.layer,
+    files: expertPaths(pkg, layer),
+    shared: sharedPaths(pkg, layer),
+    router: layerRouter(layer, experts, source.router),
+    hidden,
+    ...(layer.gate && 'model' in layer.gate ? { gate: join(pkg.folder, layer.gate.model) } : {}),
+  };
+}
+
+function fromFiles(source: Exclude<LayerSource, { package: string }>): FoundLayer {
+  const { router, gate, experts, shared = [] } = source;
+  const options = 'algorithm' in router ? router : presetOptions(required(router.preset), router.options);
+  return {
+    name: 'layer',
+    index: 0,
+    gate,
+    files: experts,
+    shared,
+    router: createRouter(options, experts.length),
+  };
+}
+
+function required(preset: string | undefined): string {
+  if (preset !== undefined) return preset;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', 'router: expected a preset, or the options of a rule');
+}
+
+export function expertPaths(pkg: Package, layer: LayerEntry): string[] {
+  return layer.experts.map((expert) => join(pkg.folder, expert.model));
+}
+
+export function sharedPaths(pkg: Package, layer: LayerEntry): string[] {
+  return (layer.shared ?? []).map((expert) => join(pkg.folder, expert.model));
+}
+
+/** The files of the trunk segments of a package, by their name in the manifest. */
+export function segmentPaths(folder: string, manifest: Manifest): Map<string, string> {
+  const models = manifest.program.steps.flatMap((step) => (step.kind === 'graph' ? [step.model] : []));
+  return new Map(models.map((model) => [model, join(folder, model)]));
+}

@@ -1,0 +1,260 @@
+import { TurnoutError } from '../errors.js';
+import type { RunOptions } from '../experts/backend.js';
+import type { PlainTensor, Session } from '../experts/session.js';
+import type { LayerOutput, MoeLayer, StageTimes } from '../moe-layer.js';
+import type { Routing } from '../router/routing.js';
+import { type Matrix, matrix } from '../tensor.js';
+import type { BlockPool, BlockTable, PagedView } from './cache.js';
+import type {
+  GraphStepEntry,
+  Manifest,
+  MoeStepEntry,
+  PagedStateEntry,
+  ReplaceStateEntry,
+} from './manifest.js';
+import type { Sequence } from './sequence.js';
+
+/** The adjacent rows that one sequence has in a step. */
+export interface Span {
+  readonly sequence: Sequence;
+  readonly start: number;
+  readonly length: number;
+}
+
+/** Everything that a step feeds: the rows of all its sequences, joined. */
+export interface StepBatch extends RunOptions {
+  /** [N] */
+  readonly ids: BigInt64Array;
+  /** [N] place of each row in its own sequence. */
+  readonly positions: BigInt64Array;
+  /** [M] rows whose logits are wanted. */
+  readonly select: BigInt64Array;
+  readonly spans: readonly Span[];
+  readonly table: BlockTable;
+  readonly pools: ReadonlyMap<string, BlockPool>;
+  readonly view: PagedView;
+}
+
+export interface ModelTimes extends StageTimes {
+  /** The dense segments between the MoE layers. */
+  readonly trunkMs: number;
+}
+
+export interface StepResult {
+  /** [M, vocabulary] */
+  readonly logits: Matrix;
+  /** One for each MoE layer. */
+  readonly routings: readonly Routing[];
+  readonly times: ModelTimes;
+  /** `replace` states of each span after the step, to be kept once the whole step has succeeded. */
+  readonly replaced: ReadonlyMap<Sequence, ReadonlyMap<string, PlainTensor>>;
+}
+
+/** The tensors of one step by name, and what it gathers on its way. */
+class StepState {
+  readonly tensors = new Map<string, PlainTensor>();
+  readonly routings: Routing[] = [];
+  readonly replaced = new Map<Sequence, Map<string, PlainTensor>>();
+  readonly times = {
+    gateMs: 0,
+    routeMs: 0,
+    dispatchMs: 0,
+    transportMs: 0,
+    computeMs: 0,
+    combineMs: 0,
+    trunkMs: 0,
+  };
+
+  constructor(readonly batch: StepBatch) {}
+
+  get(name: string): PlainTensor {
+    return this.tensors.get(name)!;
+  }
+
+  /** A float32 [n, cols] tensor as a matrix. */
+  matrix(name: string): Matrix {
+    const { data, dims } = this.get(name);
+    return matrix(data as Float32Array, Number(dims[0]), Number(dims[1]));
+  }
+}
+
+/** Immutable weights and the ordered steps over them. It keeps nothing between runs: sequences and caches come with the batch. */
+export class Program {
+  readonly #states: ReadonlyMap<string, PagedStateEntry | ReplaceStateEntry>;
+
+  constructor(
+    readonly manifest: Manifest,
+    readonly layers: readonly MoeLayer[],
+    /** Opened trunk segments by file. */
+    readonly sessions: ReadonlyMap<string, Session>,
+  ) {
+    this.#states = new Map(manifest.program.states.map((state) => [state.name, state]));
+  }
+
+  /** Runs all steps over the rows of `batch`. Writes new keys and values into the pools at positions that only a finished step makes visible. */
+  async run(batch: StepBatch): Promise<StepResult> {
+    const { inputs, outputs, steps } = this.manifest.program;
+    const rows = batch.ids.length;
+    const state = new StepState(batch);
+    state.tensors.set(inputs.ids, int64(batch.ids, [rows]));
+    state.tensors.set(inputs.positions, int64(batch.positions, [1, rows]));
+    state.tensors.set(inputs.select, int64(batch.select, [batch.select.length]));
+    for (const step of steps) {
+      if (step.kind === 'moe') await this.#moe(step, state);
+      else await this.#graph(step, state);
+    }
+    return {
+      logits: state.matrix(outputs.logits),
+      routings: state.routings,
+      times: state.times,
+      replaced: state.replaced,
+    };
+  }
+
+  async #moe(step: MoeStepEntry, state: StepState): Promise<void> {
+    const { batch } = state;
+    const layer = this.layers[step.layer]!;
+    const gate = this.manifest.layers[step.layer]!.gate;
+    const output: LayerOutput = await layer.forward(state.matrix(step.input), {
+      ...(gate && 'logits' in gate ? { logits: state.matrix(gate.logits) } : {}),
+      ...(batch.signal ? { signal: batch.signal } : {}),
+      ...(batch.timeoutMs === undefined ? {} : { timeoutMs: batch.timeoutMs }),
+      badRows: 'report',
+      tokenIds: Int32Array.from(batch.ids, Number),
+      sequences: batch.spans.map(({ sequence, length }) => {
+        const counters = sequence.counters[step.layer];
+        return { length, request: sequence.request.request ?? 0, ...(counters ? { state: counters } : {}) };
+      }),
+    });
+    state.tensors.set(step.output, {
+      type: 'float32',
+      dims: [output.y.rows, output.y.cols],
+      data: output.y.data,
+    });
+    state.routings[step.layer] = output.routing;
+    for (const [stage, ms] of Object.entries(output.times)) state.times[stage as keyof StageTimes] += ms;
+  }
+
+  async #graph(step: GraphStepEntry, state: StepState): Promise<void> {
+    const from = performance.now();
+    if (step.domain === 'rows') await this.#rows(step, state);
+    else await this.#perSequence(step, state);
+    state.times.trunkMs += performance.now() - from;
+  }
+
+  /** One run over the joined rows of all sequences. */
+  async #rows(step: GraphStepEntry, state: StepState): Promise<void> {
+    const feeds = Object.fromEntries(
+      Object.entries(step.inputs).map(([port, name]) => [port, state.get(name)]),
+    );
+    const pool = step.state === undefined ? undefined : state.batch.pools.get(step.state);
+    if (pool) Object.assign(feeds, pagedFeeds(pool, state.batch));
+    const results = await this.#session(step).run(feeds);
+    if (pool) appendRows(pool, state.batch, results);
+    for (const [port, name] of Object.entries(step.outputs)) state.tensors.set(name, results[port]!);
+  }
+
+  /** One run for each sequence over its own rows, its state handed in and taken out again. */
+  async #perSequence(step: GraphStepEntry, state: StepState): Promise<void> {
+    const kept = step.state === undefined ? undefined : (this.#states.get(step.state) as ReplaceStateEntry);
+    const parts: Record<string, PlainTensor>[] = [];
+    for (const span of state.batch.spans) {
+      const feeds = Object.fromEntries(
+        Object.entries(step.inputs).map(([port, name]) => [port, sliceRows(state.get(name), span)]),
+      );
+      if (kept) feeds[kept.input] = span.sequence.replaced.get(kept.name) ?? initialState(kept);
+      const results = await this.#session(step).run(feeds);
+      if (kept) {
+        const changed = state.replaced.get(span.sequence) ?? new Map<string, PlainTensor>();
+        state.replaced.set(span.sequence, changed.set(kept.name, results[kept.output]!));
+      }
+      parts.push(results);
+    }
+    for (const [port, name] of Object.entries(step.outputs)) {
+      state.tensors.set(name, joinRows(parts.map((part) => part[port]!)));
+    }
+  }
+
+  #session(step: GraphStepEntry): Session {
+    return this.sessions.get(step.model)!;
+  }
+}
+
+function pagedFeeds(pool: BlockPool, { table, view }: StepBatch): Record<string, PlainTensor> {
+  const { heads, block, size } = pool.shape;
+  const past = view.chunkBlocks.length;
+  const chunk = Math.sqrt(view.chunkCausal.length);
+  const decodeBlocks = view.owner.length;
+  const chunkPool = past > 0 ? table.high : 0;
+  const decode = pool.view(decodeBlocks);
+  const prompt = pool.view(chunkPool);
+  return {
+    k_pool: float32(decode.k, [decodeBlocks, heads, block, size]),
+    v_pool: float32(decode.v, [decodeBlocks, heads, block, size]),
+    owner: int64(view.owner, [decodeBlocks]),
+    mask: float32(view.mask, [decodeBlocks, 1, 1, block]),
+    decode_rows: int64(BigInt64Array.of(BigInt(view.decodeRows)), [1]),
+    chunk_k_pool: float32(prompt.k, [chunkPool, heads, block, size]),
+    chunk_v_pool: float32(prompt.v, [chunkPool, heads, block, size]),
+    chunk_blocks: int64(view.chunkBlocks, [past]),
+    chunk_past: int64(BigInt64Array.of(BigInt(past * block)), [1]),
+    chunk_mask: float32(view.chunkMask, [1, 1, 1, past * block]),
+    chunk_causal: float32(view.chunkCausal, [1, 1, chunk, chunk]),
+  };
+}
+
+/** Puts the new key and value rows behind the cached positions of their sequences. */
+function appendRows(
+  pool: BlockPool,
+  { spans, table }: StepBatch,
+  results: Record<string, PlainTensor>,
+): void {
+  const k = results.k_new!.data as Float32Array;
+  const v = results.v_new!.data as Float32Array;
+  for (const { sequence, start, length } of spans) {
+    for (let i = 0; i < length; i++) {
+      const position = sequence.cached + i;
+      const id = sequence.blocks[Math.floor(position / table.block)]!;
+      pool.write(id, position % table.block, k, v, start + i);
+    }
+  }
+}
+
+/** The rows of one span: of axis 0, or of axis 1 for positions [1, N]. */
+function sliceRows(value: PlainTensor, { start, length }: Span): PlainTensor {
+  const [first, ...rest] = value.dims.map(Number);
+  const byColumn = value.type === 'int64' && first === 1 && rest.length === 1;
+  const stride = byColumn ? 1 : rest.reduce((product, dim) => product * dim, 1);
+  const data = (value.data as Float32Array).subarray(start * stride, (start + length) * stride);
+  return { type: value.type, dims: byColumn ? [1, length] : [length, ...rest], data } as PlainTensor;
+}
+
+function joinRows(parts: readonly PlainTensor[]): PlainTensor {
+  const [first] = parts;
+  if (first?.type !== 'float32') {
+    throw new TurnoutError(
+      'TURNOUT_PACKAGE_SHAPE_MISMATCH',
+      `a sequence step must give float32 rows, got ${first?.type}`,
+    );
+  }
+  const data = new Float32Array(parts.reduce((sum, part) => sum + part.data.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    data.set(part.data as Float32Array, at);
+    at += part.data.length;
+  }
+  const rows = parts.reduce((sum, part) => sum + Number(part.dims[0]), 0);
+  return float32(data, [rows, ...first.dims.slice(1).map(Number)]);
+}
+
+function initialState(state: ReplaceStateEntry): PlainTensor {
+  return float32(new Float32Array(state.initial.reduce((product, dim) => product * dim, 1)), state.initial);
+}
+
+function float32(data: Float32Array, dims: readonly number[]): PlainTensor {
+  return { type: 'float32', dims, data };
+}
+
+function int64(data: BigInt64Array, dims: readonly number[]): PlainTensor {
+  return { type: 'int64', dims, data };
+}

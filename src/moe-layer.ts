@@ -1,0 +1,192 @@
+import { channel } from 'node:diagnostics_channel';
+import { TurnoutError } from './errors.js';
+import type { ExpertBackend, ExpertBatch, RunOptions } from './experts/backend.js';
+import type { Gate } from './gate.js';
+import { assertGoodRows } from './router/bad-rows.js';
+import { combine } from './router/combine.js';
+import { gatherRows } from './router/dispatch.js';
+import { planDispatch } from './router/plan.js';
+import type { DispatchPlan, Router, RouterInput, Routing } from './router/routing.js';
+import type { Matrix } from './tensor.js';
+
+/** Milliseconds that one call spent in each stage of the token path. */
+export interface StageTimes {
+  readonly gateMs: number;
+  readonly routeMs: number;
+  /** Planning, and gathering the rows of each expert. */
+  readonly dispatchMs: number;
+  readonly transportMs: number;
+  /** The ONNX calls of the busiest lane. */
+  readonly computeMs: number;
+  readonly combineMs: number;
+}
+
+/** What one call may bring beside its hidden states: everything a router takes, and the limits of the expert call. */
+export interface LayerCall extends Omit<RouterInput, 'logits' | 'layer'>, RunOptions {
+  /** [T, E] gate outputs that are known already; the gate is not asked then. */
+  readonly logits?: Matrix;
+  /** `report`: rows with NaN or infinite logits get no expert and stand in `routing.badRows`; `throw` is the default. */
+  readonly badRows?: 'throw' | 'report';
+}
+
+export interface LayerOutput {
+  /** [T, H] weighted sum of the chosen experts, shared experts added. Zero for a token whose choices were all dropped. */
+  readonly y: Matrix;
+  readonly routing: Routing;
+  readonly plan: DispatchPlan;
+  readonly times: StageTimes;
+}
+
+/** The message on the diagnostics channel `turnout:layer`, published after each call that has subscribers. */
+export interface LayerEvent {
+  readonly layer: number;
+  readonly name: string;
+  readonly routing: Routing;
+  readonly times: StageTimes;
+}
+
+export interface LayerParts {
+  readonly name: string;
+  /** l: keys the random numbers, and names the layer to observers. */
+  readonly index: number;
+  readonly router: Router;
+  readonly backend: ExpertBackend;
+  /** Left out where the logits come with each call. */
+  readonly gate?: Gate;
+  /** Where the experts of this layer begin in the backend. */
+  readonly firstExpert?: number;
+  /** Backend numbers of experts that take every token, added after combine with weight 1. */
+  readonly shared?: readonly number[];
+}
+
+const layerChannel = channel('turnout:layer');
+
+/**
+ * One Mixture-of-Experts layer: gate -> route -> plan -> backend.run -> combine.
+ * The gate, the router and the backend are handed in; the layer never knows where an expert runs. It owns none of them.
+ */
+export class MoeLayer {
+  readonly name: string;
+  readonly index: number;
+  readonly router: Router;
+  readonly hidden: number;
+  readonly #parts: LayerParts;
+
+  constructor(parts: LayerParts) {
+    this.#parts = parts;
+    this.name = parts.name;
+    this.index = parts.index;
+    this.router = parts.router;
+    this.hidden = parts.backend.hidden;
+  }
+
+  /**
+   * x [T,H] -> y [T,H] with the routing behind it.
+   * Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_LOGITS_INVALID (unless `badRows: 'report'`), and what the backend throws.
+   */
+  async forward(x: Matrix, call: LayerCall = {}): Promise<LayerOutput> {
+    const { router, backend, firstExpert = 0, shared = [] } = this.#parts;
+    if (x.cols !== this.hidden) throw this.#shapeError(x);
+    const { signal, timeoutMs, badRows, logits: known, ...given } = call;
+    const clock = new StageClock();
+
+    const scored = known ? { logits: known } : await this.#score(x);
+    clock.mark('gateMs');
+    const routing = router.route({ ...given, ...scored, layer: this.index });
+    if (badRows !== 'report') assertGoodRows(routing);
+    clock.mark('routeMs');
+    const plan = planDispatch(routing);
+    const batches = [...expertBatches(plan, router.computed, x, firstExpert), ...sharedBatches(shared, x)];
+    clock.mark('dispatchMs');
+    const results = await backend.run(batches, {
+      ...(signal ? { signal } : {}),
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
+    clock.split(results.timing);
+    const y = combine(plan, byExpert(plan, router.computed, results.outputs), this.hidden);
+    for (const output of results.outputs.slice(batches.length - shared.length)) add(y, output);
+    clock.mark('combineMs');
+
+    const times = clock.times();
+    if (layerChannel.hasSubscribers) {
+      layerChannel.publish({ layer: this.index, name: this.name, routing, times } satisfies LayerEvent);
+    }
+    return { y, routing, plan, times };
+  }
+
+  async #score(x: Matrix): Promise<{ logits: Matrix; noiseScale?: Matrix }> {
+    if (this.#parts.gate) return this.#parts.gate.score(x);
+    throw new TurnoutError(
+      'TURNOUT_INPUT_INVALID',
+      `${this.name} has no gate: expected \`logits\` with the call`,
+    );
+  }
+
+  #shapeError(x: Matrix): TurnoutError {
+    return new TurnoutError(
+      'TURNOUT_SHAPE_MISMATCH',
+      `${this.name}: expected hidden states [T, ${this.hidden}], got [${x.rows}, ${x.cols}]`,
+      { expected: this.hidden, got: x.cols },
+    );
+  }
+}
+
+/** One batch for each expert that has rows. */
+function expertBatches(plan: DispatchPlan, computed: number, x: Matrix, firstExpert: number): ExpertBatch[] {
+  const batches: ExpertBatch[] = [];
+  for (let e = 0; e < computed; e++) {
+    const rows = plan.offsets[e + 1]! - plan.offsets[e]!;
+    if (rows === 0) continue;
+    batches.push({
+      expert: firstExpert + e,
+      rows,
+      gather: (into, offset) => gatherRows(plan, e, x, into, offset),
+    });
+  }
+  return batches;
+}
+
+function sharedBatches(shared: readonly number[], x: Matrix): ExpertBatch[] {
+  if (x.rows === 0) return [];
+  return shared.map((expert) => ({
+    expert,
+    rows: x.rows,
+    gather: (into, offset) => into.set(x.data, offset),
+  }));
+}
+
+/** The outputs in batch order -> one entry for each expert, empty where it had no rows. */
+function byExpert(plan: DispatchPlan, computed: number, outputs: readonly Float32Array[]): Float32Array[] {
+  let next = 0;
+  return Array.from({ length: computed }, (_, e) =>
+    plan.offsets[e + 1]! > plan.offsets[e]! ? outputs[next++]! : new Float32Array(0),
+  );
+}
+
+function add(y: Matrix, output: Float32Array): void {
+  for (let i = 0; i < output.length; i++) y.data[i] = y.data[i]! + output[i]!;
+}
+
+/** Measures consecutive stages. */
+class StageClock {
+  #last = performance.now();
+  readonly #times = { gateMs: 0, routeMs: 0, dispatchMs: 0, transportMs: 0, computeMs: 0, combineMs: 0 };
+
+  mark(stage: keyof StageTimes): void {
+    const now = performance.now();
+    this.#times[stage] += now - this.#last;
+    this.#last = now;
+  }
+
+  /** The backend's call, in its own parts; gathering counts as dispatch. */
+  split(timing: { gatherMs: number; transportMs: number; computeMs: number }): void {
+    this.#last = performance.now();
+    this.#times.dispatchMs += timing.gatherMs;
+    this.#times.transportMs += timing.transportMs;
+    this.#times.computeMs += timing.computeMs;
+  }
+
+  times(): StageTimes {
+    return { ...this.#times };
+  }
+}
