@@ -62,7 +62,7 @@ export function referenceExpert(set: ExpertSet, e: number, x: Float32Array): Flo
   const rows = x.length / hidden;
   const up = product(x, w1, rows, hidden, inner);
   const gated = w3 && product(x, w3, rows, hidden, inner);
-  const active = up.map((v, i) => (gated ? (v / (1 + Math.exp(-v))) * gated[i]! : v < 0 ? 0 : v));
+  const active = up.map((v, i) => (gated ? (v / (1 + Math.exp(-v))) * gated[i]! : Math.max(v, 0)));
   return product(active, w2, rows, inner, hidden);
 }
 

@@ -10,7 +10,7 @@ import type {
 } from './backend.js';
 import { checkBatches } from './batches.js';
 import { CallGate } from './call-gate.js';
-import { type Stop, withinLimits } from './limits.js';
+import { isStopped, type StopFlag, withinLimits } from './limits.js';
 import { openSession, type Session, type TensorSpec } from './session.js';
 
 export interface InlineOptions {
@@ -80,7 +80,7 @@ export class InlineBackend implements ExpertBackend {
     });
   }
 
-  async #runAll(batches: readonly ExpertBatch[], stop: Stop): Promise<ExpertResults> {
+  async #runAll(batches: readonly ExpertBatch[], stop: StopFlag | undefined): Promise<ExpertResults> {
     const started = performance.now();
     const inputs = batches.map((batch) => {
       const rows = new Float32Array(batch.rows * this.hidden);
@@ -90,10 +90,10 @@ export class InlineBackend implements ExpertBackend {
     const gathered = performance.now();
     const outputs: Float32Array[] = [];
     for (const [i, batch] of batches.entries()) {
-      if (stop.stopped) break;
+      if (isStopped(stop)) break;
       outputs.push(await this.compute(batch.expert, inputs[i]!));
     }
-    if (!stop.stopped) this.#done.calls++;
+    if (!isStopped(stop)) this.#done.calls++;
     const timing = { gatherMs: gathered - started, transportMs: 0, computeMs: performance.now() - gathered };
     return { outputs, timing };
   }

@@ -1,25 +1,27 @@
 import { TurnoutError } from '../errors.js';
 import type { RunOptions } from './backend.js';
 
-/** Tells work under way that nobody waits for its result any more. */
-export interface Stop {
-  readonly stopped: boolean;
-  /** Runs once when stopped; not when the work ends first. */
-  onStop?: () => void;
+/** One int32 in shared memory, so that other threads see it too: not 0 once nobody waits for the result of a call. */
+export type StopFlag = Int32Array;
+
+export function isStopped(stop: StopFlag | undefined): boolean {
+  return stop !== undefined && Atomics.load(stop, 0) !== 0;
 }
 
-const NEVER: Stop = { stopped: false };
 /** Longer timers fire at once in Node. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Runs `work` under the signal and deadline of a call. An abort or a passed deadline settles the caller at once and sets
- * `stop.stopped`; the work goes on until it looks, and its result is discarded. Work that ends late because it blocked
- * the event loop is past its deadline too.
+ * `stop`; the work goes on until it looks, and its result is discarded. Work that ends late because it blocked
+ * the event loop is past its deadline too. `work` gets no `stop` where nothing can stop it.
  */
-export async function withinLimits<T>(options: RunOptions, work: (stop: Stop) => Promise<T>): Promise<T> {
+export async function withinLimits<T>(
+  options: RunOptions,
+  work: (stop?: StopFlag) => Promise<T>,
+): Promise<T> {
   const { signal, timeoutMs = Infinity } = options;
-  if (signal === undefined && timeoutMs === Infinity) return work(NEVER);
+  if (signal === undefined && timeoutMs === Infinity) return work();
   if (typeof timeoutMs !== 'number' || Number.isNaN(timeoutMs)) {
     const message = `timeoutMs: expected a number of milliseconds, got ${timeoutMs}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { timeoutMs });
@@ -32,10 +34,10 @@ export async function withinLimits<T>(options: RunOptions, work: (stop: Stop) =>
 function race<T>(
   signal: AbortSignal | undefined,
   timeoutMs: number,
-  work: (stop: Stop) => Promise<T>,
+  work: (stop: StopFlag) => Promise<T>,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    const stop = { stopped: false } as { stopped: boolean; onStop?: () => void };
+    const stop: StopFlag = new Int32Array(new SharedArrayBuffer(4));
     const deadline = performance.now() + timeoutMs;
     const settle = (outcome: () => void) => {
       clearTimeout(timer);
@@ -43,9 +45,8 @@ function race<T>(
       outcome();
     };
     const giveUp = (error: TurnoutError) => {
-      stop.stopped = true;
+      Atomics.store(stop, 0, 1);
       settle(() => reject(error));
-      stop.onStop?.();
     };
     const onAbort = () => giveUp(aborted(signal!));
     const timer =
