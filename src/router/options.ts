@@ -1,0 +1,79 @@
+import { type Static, type TSchema, Type } from 'typebox';
+import { type ErrorCode, TurnoutError } from '../errors.js';
+import { findProblem } from './problem.js';
+import { TokenChoiceOptions } from './token-choice/options.js';
+
+/** Every rule, told apart by `algorithm`. */
+export const RouterOptions = Type.Union([TokenChoiceOptions], {
+  description: 'How a router chooses experts: one record per algorithm.',
+});
+export type RouterOptions = Static<typeof RouterOptions>;
+export type Algorithm = RouterOptions['algorithm'];
+
+type Nullable<T> = { [K in keyof T]?: T[K] | null };
+type Stages<T> = { [K in keyof T]?: (T[K] extends object | undefined ? Nullable<T[K]> : T[K]) | null };
+
+/** Options to lay over a preset, stage by stage; null takes a key away (as in JSON merge patch, RFC 7396). */
+export type RouterOverrides = RouterOptions extends infer O ? (O extends object ? Stages<O> : never) : never;
+
+/** Where a wrong value has a code of its own; everything else is TURNOUT_OPTIONS_INVALID. */
+const CODES: readonly [RegExp, ErrorCode][] = [
+  [/^(select\.)?k$/, 'TURNOUT_CHOICES_INVALID'],
+  [/^(admit\.)?(factor|capacity|minimum)$/, 'TURNOUT_CAPACITY_INVALID'],
+];
+
+/**
+ * Checks options read from anywhere. Throws TURNOUT_OPTIONS_INVALID (an unknown key included),
+ * TURNOUT_CHOICES_INVALID for k, TURNOUT_CAPACITY_INVALID for a factor, each with what was expected and what came.
+ */
+export function parseOptions(value: unknown): RouterOptions {
+  const problem = findProblem(RouterOptions as TSchema, value, '');
+  if (problem === undefined) return value as RouterOptions;
+  const code = CODES.find(([path]) => path.test(problem.path))?.[1] ?? 'TURNOUT_OPTIONS_INVALID';
+  const { path, expected, got } = problem;
+  throw new TurnoutError(code, `${path || 'options'}: expected ${expected}, got ${got}`, {
+    path,
+    expected,
+    got,
+  });
+}
+
+type Json = Record<string, unknown>;
+const isRecord = (value: unknown): value is Json =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** `over` laid over `base`: records inside a stage are replaced as a whole, so that no variants mix. */
+function mergeStage(base: Json, over: Json): Json {
+  const merged = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    if (value === null) delete merged[key];
+    else merged[key] = value;
+  }
+  return merged;
+}
+
+/** The two kinds of capacity exclude each other, so writing one takes the other away. */
+function mergeAdmit(base: Json, over: Json): Json {
+  const { factor, minimum, capacity, formula, ...rest } = base;
+  if (over.capacity !== undefined || over.formula === 'fixed') return mergeStage({ ...rest }, over);
+  if (over.factor !== undefined && formula === 'fixed') return mergeStage({ ...rest }, over);
+  return mergeStage(base, over);
+}
+
+/**
+ * Lays overrides over options, stage by stage and key by key; null takes a key away. Overrides that name another
+ * algorithm are complete options of their own. Throws as parseOptions.
+ */
+export function mergeOptions(base: RouterOptions, overrides: unknown): RouterOptions {
+  if (!isRecord(overrides)) return parseOptions(overrides);
+  if (overrides.algorithm !== undefined && overrides.algorithm !== base.algorithm)
+    return parseOptions(overrides);
+  const merged: Json = { ...base };
+  for (const [key, value] of Object.entries(overrides)) {
+    const before = merged[key];
+    if (value === null) delete merged[key];
+    else if (!isRecord(before) || !isRecord(value)) merged[key] = value;
+    else merged[key] = key === 'admit' ? mergeAdmit(before, value) : mergeStage(before, value);
+  }
+  return parseOptions(merged);
+}

@@ -1,0 +1,44 @@
+import type { RouterInput, Selection } from '../routing.js';
+import type { Rows } from '../rows.js';
+import type { TokenChoiceOptions } from './options.js';
+import { score } from './score.js';
+import { select } from './select.js';
+import { weigh } from './weigh.js';
+
+/** A selection, and how to weigh it again where overflow moved tokens to other experts. */
+export interface TokenChoice {
+  readonly selection: Selection;
+  weighAgain(expert: Int32Array): Float32Array;
+}
+
+/** The first three stages: score, select, weigh. */
+export function tokenChoice(options: TokenChoiceOptions, input: RouterInput, rows: Rows): TokenChoice {
+  const choices = options.select.k;
+  const scored = score(options.score, input, rows, options.seed);
+  const { expert, reason, ranking } = select(options, scored, input, rows);
+  const { rows: tokens, cols: experts } = input.logits;
+  const weighAgain = (of: Int32Array) => weigh(options.weigh, scored, of, choices);
+  const selection: Selection = {
+    tokens,
+    experts,
+    choices,
+    expert,
+    reason,
+    ranking,
+    score: scoresOf(scored.scores.data, expert, experts, choices),
+    weight: weighAgain(expert),
+    scores: scored.scores,
+    badRows: rows.badRows,
+  };
+  return { selection, weighAgain };
+}
+
+/** The score of each choice [T * K]; 0 where there is none. */
+export function scoresOf(
+  scores: Float32Array,
+  expert: Int32Array,
+  experts: number,
+  choices: number,
+): Float32Array {
+  return Float32Array.from(expert, (e, a) => (e < 0 ? 0 : scores[Math.floor(a / choices) * experts + e]));
+}
