@@ -19,7 +19,8 @@ const imports: Import[] = readdirSync(SRC, { recursive: true, encoding: 'utf8' }
 
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(SRC, file), 'utf8');
-  const statement = /(?:^|\n)\s*(import|export)\s+(type\s+)?([^'";]*?\sfrom\s+)?'([^']+)'|\bimport\('([^']+)'\)/g;
+  const statement =
+    /(?:^|\n)\s*(import|export)\s+(type\s+)?([^'";]*?\sfrom\s+)?'([^']+)'|\bimport\('([^']+)'\)/g;
   return [...text.matchAll(statement)].map((match) => {
     const target = match[4] ?? match[5]!;
     const to = target.startsWith('.')
@@ -80,7 +81,9 @@ describe('the import rules of the house', () => {
   });
 
   it('hands the backend to the layer: types only', () => {
-    const values = inside.filter(({ from, to, typeOnly }) => from === 'moe-layer.ts' && to.startsWith('experts/') && !typeOnly);
+    const values = inside.filter(
+      ({ from, to, typeOnly }) => from === 'moe-layer.ts' && to.startsWith('experts/') && !typeOnly,
+    );
     expect(values.map(show)).toEqual([]);
   });
 
@@ -95,12 +98,16 @@ describe('the import rules of the house', () => {
   });
 
   it('lets only cli/commands/bench see the benches', () => {
-    const reach = imports.filter(({ to, from }) => relative('.', to).startsWith('..') && !from.startsWith('cli/commands/bench'));
+    const reach = imports.filter(
+      ({ to, from }) => relative('.', to).startsWith('..') && !from.startsWith('cli/commands/bench'),
+    );
     expect(reach.map(show)).toEqual([]);
   });
 
   it('has no inner barrels', () => {
-    const barrels = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) => /\/index\.ts$/.test(file));
+    const barrels = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((file) =>
+      /\/index\.ts$/.test(file),
+    );
     expect(barrels).toEqual([]);
   });
 });

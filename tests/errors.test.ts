@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ERROR_CODES } from '#turnout/errors.js';
 import { describe, expect, it } from 'vitest';
+import { ERROR_CODES } from '#turnout/errors.js';
 
 const ROOT = join(import.meta.dirname, '..');
 const codes = Object.keys(ERROR_CODES).sort();

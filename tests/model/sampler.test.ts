@@ -38,7 +38,8 @@ describe('createSampler', () => {
   });
 
   it('draws the same for the same seed and position, and others for another seed', () => {
-    const draw = (seed: number) => Array.from({ length: 50 }, (_, p) => createSampler({ seed })(logits, p).token).join('');
+    const draw = (seed: number) =>
+      Array.from({ length: 50 }, (_, p) => createSampler({ seed })(logits, p).token).join('');
     expect(draw(7)).toBe(draw(7));
     expect(draw(7)).not.toBe(draw(8));
   });
@@ -57,6 +58,8 @@ describe('createSampler', () => {
     [{ topP: 1.1 }],
     [{ seed: 0.5 }],
   ])('refuses %j', (options) => {
-    expect(() => createSampler(options)).toThrow(expect.objectContaining({ code: 'TURNOUT_OPTIONS_INVALID' }));
+    expect(() => createSampler(options)).toThrow(
+      expect.objectContaining({ code: 'TURNOUT_OPTIONS_INVALID' }),
+    );
   });
 });

@@ -36,12 +36,19 @@ describe('TextStream', () => {
 
   it('ends before the first stop text and never shows a part of it', () => {
     fc.assert(
-      fc.property(fc.string({ unit: fc.constantFrom('a', 'b') }), fc.array(fc.string({ unit: fc.constantFrom('a', 'b'), minLength: 1 }), { minLength: 1, maxLength: 3 }), (text, stops) => {
-        const at = firstStop(text, stops);
-        const { pieces, stopped } = stream(encodeBytes(text), stops);
-        expect(stopped).toBe(at >= 0);
-        expect(pieces.join('')).toBe(at < 0 ? text : text.slice(0, at));
-      }),
+      fc.property(
+        fc.string({ unit: fc.constantFrom('a', 'b') }),
+        fc.array(fc.string({ unit: fc.constantFrom('a', 'b'), minLength: 1 }), {
+          minLength: 1,
+          maxLength: 3,
+        }),
+        (text, stops) => {
+          const at = firstStop(text, stops);
+          const { pieces, stopped } = stream(encodeBytes(text), stops);
+          expect(stopped).toBe(at >= 0);
+          expect(pieces.join('')).toBe(at < 0 ? text : text.slice(0, at));
+        },
+      ),
     );
   });
 });

@@ -1,0 +1,234 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { rename } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { guardState } from '#turnout/experts/thread-guard.js';
+import { openThreads } from '#turnout/experts/threads.js';
+import { backendContract, batchOf } from '../contracts/backend.contract.js';
+import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
+
+backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 2 }));
+backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 5 }));
+
+const HIDDEN = 64;
+/** Takes a tenth of a second or more on one lane. */
+const HEAVY_ROWS = 50_000;
+const heavy = () => [{ expert: 0, rows: HEAVY_ROWS, gather: () => {} }];
+const light = () => [batchOf(0, new Float32Array(HIDDEN), HIDDEN)];
+
+describe('thread lanes', () => {
+  let set: TemporaryExperts;
+  /** Threads started since the test began, in the order of their lanes. */
+  let threads: Worker[];
+  const note = (thread: Worker) => threads.push(thread);
+
+  beforeAll(async () => {
+    set = await temporaryExperts({ experts: 4, hidden: HIDDEN, inner: 256, activation: 'swiglu' });
+  });
+  afterAll(() => set.remove());
+  beforeEach(() => {
+    threads = [];
+    process.on('worker', note);
+  });
+  afterEach(() => {
+    process.off('worker', note);
+  });
+
+  it('are as many as asked for, or as there are cores', async () => {
+    const { availableParallelism } = await import('node:os');
+    for (const [options, count] of [
+      [{ lanes: 3 }, 3],
+      [{}, availableParallelism()],
+    ] as const) {
+      threads = [];
+      await using backend = await openThreads(set.files, options);
+      expect(backend.lanes()).toHaveLength(count);
+      expect(threads).toHaveLength(count);
+    }
+    for (const lanes of [0, -1, 1.5, Number.NaN, 100_000]) {
+      await expect(openThreads(set.files, { lanes })).rejects.toMatchObject({
+        code: 'TURNOUT_OPTIONS_INVALID',
+      });
+    }
+  });
+
+  it('get one message a call, with the rows of all their batches in one buffer that is transferred', async () => {
+    await using backend = await openThreads(set.files, { lanes: 2 });
+    const buffers: ArrayBufferLike[] = [];
+    const batches = [0, 1, 2, 3].map((expert) => ({
+      expert,
+      rows: 3,
+      gather: (into: Float32Array) => void buffers.push(into.buffer),
+    }));
+    const running = backend.run(batches);
+    expect(new Set(buffers).size).toBe(2);
+    expect(buffers.map(({ byteLength }) => byteLength)).toEqual([0, 0, 0, 0]);
+    await running;
+    expect(backend.lanes()).toMatchObject([
+      { calls: 1, batches: 2, rows: 6 },
+      { calls: 1, batches: 2, rows: 6 },
+    ]);
+  });
+
+  it('answer with the buffer that came, marked to be transferred', async () => {
+    const carrier = new URL('../../dist/src/experts/carrier.js', import.meta.url).href;
+    const script = `
+      import { parentPort, workerData } from 'node:worker_threads';
+      const { compute } = await import(${JSON.stringify(carrier)});
+      const buffer = new ArrayBuffer(${HIDDEN} * 4);
+      const answer = await compute({ batches: [{ expert: 0, rows: 1 }], buffer });
+      const value = answer[Symbol.for('Piscina.valueOf')];
+      parentPort.postMessage([answer[Symbol.for('Piscina.transferable')] === buffer, value.value.buffer === buffer]);
+    `;
+    const workerData = { lane: 0, files: set.files, residency: 'packed', guard: guardState() };
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), { workerData });
+    const [message] = await once(worker, 'message');
+    await worker.terminate();
+    expect(message).toEqual([true, true]);
+  });
+
+  it('share the rows of one busy expert, so that they end together', async () => {
+    await using backend = await openThreads(set.files, { lanes: 4 });
+    await backend.run([{ expert: 2, rows: 1000, gather: () => {} }]);
+    for (const { rows } of backend.lanes()) expect(Math.abs(rows - 250)).toBeLessThan(20);
+  });
+
+  it('share calls that come one by one', async () => {
+    await using backend = await openThreads(set.files, { lanes: 2 });
+    await Promise.all(Array.from({ length: 8 }, () => backend.run(light())));
+    expect(backend.lanes().map(({ calls }) => calls)).toEqual([4, 4]);
+  });
+
+  describe('that die', () => {
+    it('fail their call with a clear error at once, and are replaced', async () => {
+      await using backend = await openThreads(set.files, { lanes: 2 });
+      const running = backend.run(heavy());
+      setTimeout(() => void threads[1]!.terminate(), 20);
+      await expect(running).rejects.toMatchObject({
+        code: 'TURNOUT_LANE_DIED',
+        details: { lane: 1 },
+        message: expect.stringContaining('lane 1'),
+      });
+      expect((await backend.run(light())).outputs).toHaveLength(1);
+      const four = await backend.run(
+        [0, 1, 2, 3].map((expert) => batchOf(expert, new Float32Array(HIDDEN), HIDDEN)),
+      );
+      expect(four.outputs).toHaveLength(4);
+      expect(backend.lanes()).toMatchObject([{ restarts: 0 }, { restarts: 1, state: 'ready' }]);
+      expect(threads).toHaveLength(3);
+    });
+
+    it('fail the calls that wait for them, and no others', async () => {
+      await using backend = await openThreads(set.files, { lanes: 1 });
+      const waiting = Array.from({ length: 5 }, () => backend.run(heavy()));
+      setTimeout(() => void threads[0]!.terminate(), 20);
+      for (const outcome of await Promise.allSettled(waiting)) {
+        expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'TURNOUT_LANE_DIED' } });
+      }
+      expect((await backend.run(light())).outputs).toHaveLength(1);
+    });
+
+    it('while idle are replaced too', async () => {
+      await using backend = await openThreads(set.files, { lanes: 1 });
+      await threads[0]!.terminate();
+      await vi.waitFor(() => expect(backend.lanes()[0]).toMatchObject({ state: 'ready', restarts: 1 }), 5000);
+      expect((await backend.run(light())).outputs).toHaveLength(1);
+    });
+
+    it('again and again, even while they start, leave nothing hanging', async () => {
+      await using backend = await openThreads(set.files, { lanes: 1 });
+      for (let i = 0; i < 5; i++) {
+        void threads.at(-1)!.terminate();
+        const [outcome] = await Promise.allSettled([backend.run(light())]);
+        if (outcome.status === 'rejected')
+          expect(outcome.reason).toMatchObject({ code: 'TURNOUT_LANE_DIED' });
+        await new Promise((resolve) => setTimeout(resolve, i * 5));
+      }
+      await vi.waitFor(async () => expect((await backend.run(light())).outputs).toHaveLength(1), 5000);
+    });
+
+    it('say what is wrong where their experts are gone, until they are back', async () => {
+      await using backend = await openThreads(set.files, { lanes: 1 });
+      const { path } = set.files[0]!;
+      await rename(path, `${path}.away`);
+      try {
+        await threads[0]!.terminate();
+        await expect(backend.run(light())).rejects.toMatchObject({
+          code: 'TURNOUT_FILE_MISSING',
+          details: { file: path },
+        });
+      } finally {
+        await rename(`${path}.away`, path);
+      }
+      expect((await backend.run(light())).outputs).toHaveLength(1);
+    });
+
+    it('in the middle of a close do not keep it waiting', async () => {
+      const backend = await openThreads(set.files, { lanes: 2 });
+      const running = backend.run(heavy());
+      const closing = backend.close();
+      setTimeout(() => void threads[0]!.terminate(), 10);
+      await expect(running).rejects.toMatchObject({ code: 'TURNOUT_LANE_DIED' });
+      await closing;
+      expect(threads.map(({ threadId }) => threadId)).toEqual(threads.map(() => -1));
+    });
+  });
+
+  it('are gone after close', async () => {
+    const backend = await openThreads(set.files, { lanes: 2 });
+    await backend.run(heavy());
+    await backend.close();
+    expect(threads.map(({ threadId }) => threadId)).toEqual([-1, -1]);
+  });
+
+  describe('and their process', () => {
+    /** Runs a script with `backend`, `heavy` and `light` in a Node process of its own. */
+    async function inProcess(script: string): Promise<{ code: number; stdout: string; stderr: string }> {
+      const threadsUrl = new URL('../../dist/src/experts/threads.js', import.meta.url).href;
+      const program = `
+        import { openThreads } from ${JSON.stringify(threadsUrl)};
+        const backend = await openThreads(${JSON.stringify(set.files)}, { lanes: 2 });
+        const heavy = [{ expert: 0, rows: ${HEAVY_ROWS}, gather() {} }];
+        ${script}`;
+      const args = ['--input-type=module', '--eval', program];
+      const cwd = fileURLToPath(new URL('../..', import.meta.url));
+      return promisify(execFile)(process.execPath, args, { cwd, timeout: 20_000 }).then(
+        (output) => ({ code: 0, ...output }),
+        (error) => error,
+      );
+    }
+
+    it('ends by itself after close', async () => {
+      expect(
+        await inProcess(`await backend.run(heavy); await backend.close(); console.log('closed');`),
+      ).toMatchObject({
+        code: 0,
+        stdout: 'closed\n',
+        stderr: '',
+      });
+    });
+
+    it('ends by itself when idle', async () => {
+      const ended = await inProcess(`await backend.run(heavy); console.log('done');`);
+      expect(ended).toMatchObject({ code: 0, stdout: 'done\n', stderr: '' });
+    });
+
+    it('ends with its own exit code while lanes compute', async () => {
+      const ended = await inProcess(`backend.run(heavy); setTimeout(() => process.exit(7), 20);`);
+      expect(ended).toMatchObject({ code: 7, stderr: '' });
+    });
+
+    it('waits for a lane that is being replaced', async () => {
+      const ended = await inProcess(`
+        const workers = [];
+        process.on('worker', (worker) => workers.push(worker));
+        const second = await openThreads(${JSON.stringify(set.files)}, { lanes: 1 });
+        await workers[0].terminate();
+        console.log((await second.run(heavy)).outputs.length);`);
+      expect(ended).toMatchObject({ code: 0, stdout: '1\n', stderr: '' });
+    });
+  });
+});
