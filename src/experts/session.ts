@@ -74,11 +74,15 @@ export async function openSession(
   return create(path, path, sessionOptions(residency));
 }
 
+/** What goes wrong is thrown, so it is not written to stderr as well. */
+const SILENT = 4;
+
 function sessionOptions(residency: Residency): InferenceSession.SessionOptions {
   return {
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
     executionMode: 'sequential',
+    logSeverityLevel: SILENT,
     extra: {
       session: {
         intra_op: { allow_spinning: '0' },
@@ -198,6 +202,7 @@ export async function tryProvider(name: string, model: string | Uint8Array): Pro
     const file = typeof model === 'string' ? model : `${name} trial`;
     await using trial = await create(file, model, {
       executionProviders: [name],
+      logSeverityLevel: SILENT,
       intraOpNumThreads: 1,
       extra: { session },
     });

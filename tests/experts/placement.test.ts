@@ -1,0 +1,115 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { everywhere, type Piece, pieceCost, spread } from '#turnout/experts/placement.js';
+
+const MIN_PIECE = 16;
+type Batch = { expert: number; rows: number };
+
+const batchesOf = (rows: readonly number[]): Batch[] => rows.map((n, expert) => ({ expert, rows: n }));
+const cost = (pieces: readonly Piece[]) => pieces.reduce((sum, { rows }) => sum + pieceCost(rows), 0);
+const costs = (lanes: readonly Piece[][]) => lanes.map(cost);
+
+const anyBatches = fc.array(fc.integer({ min: 1, max: 2000 }), { maxLength: 40 }).map(batchesOf);
+
+describe('spread', () => {
+  it('splits one busy expert evenly', () => {
+    for (const lanes of [2, 3, 4, 7]) {
+      const loads = costs(spread(batchesOf([1200]), everywhere(1, lanes)));
+      expect(Math.max(...loads) - Math.min(...loads)).toBeLessThan(2 * MIN_PIECE);
+    }
+  });
+
+  it('ends together where one expert has most of the rows', () => {
+    const loads = costs(spread(batchesOf([900, 10, 10, 10, 10, 10, 10, 10]), everywhere(8, 2)));
+    expect(Math.abs(loads[0]! - loads[1]!)).toBeLessThan(2 * MIN_PIECE);
+  });
+
+  it('does not split what is small', () => {
+    const whole = (batch: number, rows: number) => ({ batch, start: 0, rows });
+    expect(spread(batchesOf([1, 1, 1, 2]), everywhere(4, 2))).toEqual([
+      [whole(2, 1), whole(3, 2)],
+      [whole(0, 1), whole(1, 1)],
+    ]);
+  });
+
+  it('hands out every row once, in pieces worth a call', () => {
+    fc.assert(
+      fc.property(anyBatches, fc.integer({ min: 1, max: 9 }), (batches, lanes) => {
+        const pieces = spread(batches, everywhere(batches.length, lanes)).flat();
+        for (const [i, { rows }] of batches.entries()) {
+          const own = pieces.filter(({ batch }) => batch === i).sort((a, b) => a.start - b.start);
+          let next = 0;
+          for (const piece of own) {
+            expect(piece.start).toBe(next);
+            if (own.length > 1) expect(piece.rows).toBeGreaterThanOrEqual(MIN_PIECE);
+            next += piece.rows;
+          }
+          expect(next).toBe(rows);
+        }
+      }),
+    );
+  });
+
+  it('keeps its longest lane within 4/3 of the best without splitting', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 7 }),
+        fc.integer({ min: 2, max: 3 }),
+        (rows, lanes) => {
+          const loads = costs(spread(batchesOf(rows), everywhere(rows.length, lanes)));
+          expect(Math.max(...loads)).toBeLessThanOrEqual((best(rows.map(pieceCost), lanes) * 4) / 3);
+        },
+      ),
+    );
+  });
+
+  it('brings no lane far above the mean where rows can be moved', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 64, max: 2000 }), { minLength: 1, maxLength: 20 }),
+        fc.integer({ min: 2, max: 8 }),
+        (rows, lanes) => {
+          const loads = costs(spread(batchesOf(rows), everywhere(rows.length, lanes)));
+          const mean = loads.reduce((a, b) => a + b) / lanes;
+          expect(Math.max(...loads) - mean).toBeLessThan(4 * MIN_PIECE);
+        },
+      ),
+    );
+  });
+
+  it('sends experts only to lanes that hold them', () => {
+    const placement = { lanes: 3, replicas: [[0], [1, 2], [2]] };
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 3, maxLength: 3 }), (rows) => {
+        const batches = batchesOf(rows);
+        for (const [lane, pieces] of spread(batches, placement).entries()) {
+          for (const { batch } of pieces) expect(placement.replicas[batch]).toContain(lane);
+        }
+      }),
+    );
+  });
+
+  it('prefers lanes that are not busy', () => {
+    expect(spread(batchesOf([4]), everywhere(1, 3), [50, 50, 0])).toEqual([
+      [],
+      [],
+      [{ batch: 0, start: 0, rows: 4 }],
+    ]);
+  });
+
+  it('gives the same pieces for the same call', () => {
+    fc.assert(
+      fc.property(anyBatches, (batches) => {
+        const placement = everywhere(batches.length, 4);
+        expect(spread(batches, placement)).toEqual(spread(structuredClone(batches), placement));
+      }),
+    );
+  });
+});
+
+/** The smallest possible cost of the longest of `lanes`, by trying every way. */
+function best(jobs: readonly number[], lanes: number, loads: number[] = new Array(lanes).fill(0)): number {
+  const [job, ...rest] = jobs;
+  if (job === undefined) return Math.max(...loads);
+  return Math.min(...loads.map((load, lane) => best(rest, lanes, loads.with(lane, load + job))));
+}
