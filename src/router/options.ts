@@ -77,3 +77,13 @@ export function mergeOptions(base: RouterOptions, overrides: unknown): RouterOpt
   }
   return parseOptions(merged);
 }
+
+/** The smallest E that the options accept: for a call without rows, where nothing else tells E. */
+export function smallestExperts(options: RouterOptions): number {
+  const { score, select, zeroComputation } = options;
+  if (score.bias) return score.bias.length;
+  const { zero = 0, copy = 0, constant = 0 } = zeroComputation ?? {};
+  const least = Math.max(select.k, zero + copy + constant + 1);
+  const { count, keep } = select.groups ?? { count: 1, keep: 1 };
+  return Math.max(Math.ceil(least / count), Math.ceil(select.k / keep)) * count;
+}

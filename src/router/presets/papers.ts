@@ -16,28 +16,42 @@ export const PAPER_PRESETS = {
   /**
    * GShard, Lepikhin et al. 2020, Algorithm 1: softmax BEFORE top-2, weights g1 and g2 divided by their sum BEFORE
    * drops, second expert kept with probability 2 * g2, all first choices before all second ones. Capacity 2N/(G*E) per
-   * local group (section 3.2), here a sequence.
+   * local group (section 3.2), here a sequence, and at least 1.
    */
   gshard: {
     algorithm: 'token-choice',
     score: { function: 'softmax' },
     select: { k: 2, later: { rule: 'random' } },
     weigh: { by: 'score' },
-    admit: { factor: 1, formula: 'gshard', priority: 'k-major', overflow: 'drop', scope: 'sequence' },
+    admit: {
+      factor: 1,
+      formula: 'gshard',
+      minimum: 1,
+      priority: 'k-major',
+      overflow: 'drop',
+      scope: 'sequence',
+    },
     renormalise: 'before-drop',
   },
 
   /**
    * Switch Transformer, Fedus et al. 2021, eq. 1-3: softmax BEFORE top-1, weight = its probability, never
-   * renormalised; capacity T/E * 1.25, overflow drops. Checkpoints: google/switch-base-*. Differs: tokens of one
-   * request compete, not those of a batch shard.
+   * renormalised; capacity floor(T/E * 1.25) by position, overflow drops. Checkpoints: google/switch-base-*. Differs:
+   * a sequence competes with itself, not with a batch shard, and the capacity is at least 1.
    */
   switch: {
     algorithm: 'token-choice',
     score: { function: 'softmax' },
     select: { k: 1 },
     weigh: { by: 'score' },
-    admit: { factor: 1.25, formula: 'switch', priority: 'token-major', overflow: 'drop', scope: 'request' },
+    admit: {
+      factor: 1.25,
+      formula: 'switch',
+      minimum: 1,
+      priority: 'token-major',
+      overflow: 'drop',
+      scope: 'sequence',
+    },
     renormalise: 'never',
   },
 

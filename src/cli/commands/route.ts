@@ -1,0 +1,90 @@
+import { Command } from 'commander';
+import { TurnoutError } from '../../errors.js';
+import { assertGoodRows } from '../../router/bad-rows.js';
+import { createRouter } from '../../router/create.js';
+import { parseOptions, RouterOptions, smallestExperts } from '../../router/options.js';
+import { presetNames, presetOptions } from '../../router/presets.js';
+import { parseInput, RouteInput } from '../route-input.js';
+import { describeRouting, RouteOutput } from '../route-output.js';
+import { parseJson, print, readSource } from '../support.js';
+
+interface Flags {
+  preset?: string;
+  options?: string;
+  experts?: string;
+  k?: string;
+  capacityFactor?: string;
+  listPresets?: true;
+  schema?: true;
+}
+
+const EXAMPLES = `
+Example:
+  $ echo '{"logits": [[2, 1, 0, -1], [2, 0, 1, -1]]}' | turnout route --preset switch
+  $ turnout route logits.json --preset mixtral --options '{"admit": {"factor": 1.25}}'
+
+Options of --options lie over the preset, stage by stage and key by key; null takes a key away, and
+{"admit": "none"} the capacity. Options that name another algorithm, or come without --preset, are the
+whole rule. --schema prints every key with its meaning.`;
+
+/** `turnout route`: logits in, routing out. */
+export const routeCommand = new Command('route')
+  .description('Route logits with a preset or with your own options, and print the routing as JSON.')
+  .argument('[file]', 'JSON file {"logits": [[E numbers] x T], ...}; - for standard input', '-')
+  .option('-p, --preset <name>', 'the rule to start from (see --list-presets)')
+  .option('-o, --options <json>', 'a JSON file, or JSON itself: options over the preset')
+  .option('-k, --k <number>', 'choices per token; short for {"select": {"k": number}}')
+  .option('-c, --capacity-factor <number>', 'short for {"admit": {"factor": number}}')
+  .option('-e, --experts <number>', 'E, where no logits tell it')
+  .option('--list-presets', 'print the names of the presets')
+  .option('--schema', 'print the JSON schemas of input, options and output')
+  .option('--json', 'print errors as JSON too')
+  .addHelpText('after', EXAMPLES)
+  .action(routeFile);
+
+async function routeFile(file: string, flags: Flags): Promise<void> {
+  if (flags.listPresets) return print(presetNames.join('\n'));
+  if (flags.schema) {
+    return print(JSON.stringify({ input: RouteInput, options: RouterOptions, output: RouteOutput }, null, 2));
+  }
+  const options = await readOptions(flags);
+  const input = parseInput(parseJson(await readSource(file), file === '-' ? 'standard input' : file));
+  const experts = input.experts ?? toNumber(flags.experts, '--experts') ?? smallestExperts(options);
+  const router = createRouter(options, experts);
+  const routing = router.route(input.toRouterInput(experts, router.choices));
+  assertGoodRows(routing);
+  await print(
+    JSON.stringify(describeRouting(routing, { preset: flags.preset ?? null, options, router }), null, 2),
+  );
+}
+
+/** The preset with what the command line lays over it. */
+async function readOptions(flags: Flags): Promise<RouterOptions> {
+  const given = flags.options === undefined ? {} : await readJson(flags.options);
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) parseOptions(given);
+  const overrides = { ...(given as Record<string, unknown>) };
+  const k = toNumber(flags.k, '--k');
+  const factor = toNumber(flags.capacityFactor, '--capacity-factor');
+  if (k !== undefined) overrides.select = { ...(overrides.select as object), k };
+  if (factor !== undefined) overrides.admit = { ...asRecord(overrides.admit), factor };
+  return flags.preset === undefined ? parseOptions(overrides) : presetOptions(flags.preset, overrides);
+}
+
+function asRecord(value: unknown): object {
+  return typeof value === 'object' && value !== null ? value : {};
+}
+
+async function readJson(source: string): Promise<unknown> {
+  const inline = source.trimStart().startsWith('{');
+  return parseJson(inline ? source : await readSource(source), '--options');
+}
+
+function toNumber(text: string | undefined, flag: string): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() !== '' && !Number.isNaN(value)) return value;
+  throw new TurnoutError('TURNOUT_INPUT_INVALID', `${flag}: expected a number, got ${text}`, {
+    flag,
+    got: text,
+  });
+}
