@@ -36,6 +36,7 @@ interface Lane {
   cost: number;
   readonly pieces: Piece[];
 }
+const NONE: Lane = { cost: 0, pieces: [] };
 
 /**
  * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together: longest
@@ -63,24 +64,40 @@ export function spread(
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
 
-/** Moves rows from the fullest lane to the emptiest while a piece worth a call brings one of them to the mean. */
+/** Moves rows from the fullest lane to the emptiest while a piece worth a call brings one of them to the target. */
 function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
-  // Each move brings a lane to the mean, so twice the lanes is more than is ever needed.
+  // Most moves bring a lane to the target, so few more are needed than there are lanes.
   for (let moves = 0; moves < 2 * lanes.length; moves++) {
-    const mean = lanes.reduce((sum, lane) => sum + lane.cost, 0) / lanes.length;
-    const full = lanes.reduce((most, lane) => (lane.cost > most.cost ? lane : most));
+    const target = commonEnd(lanes);
+    const full = lanes.reduce(
+      (most, lane) => (lane.pieces.length > 0 && lane.cost > most.cost ? lane : most),
+      NONE,
+    );
     const [piece] = full.pieces.toSorted((a, b) => b.rows - a.rows || a.batch - b.batch);
     if (piece === undefined) return;
     const empty = lanes[emptiest(replicas(piece), lanes)]!;
-    const wanted = Math.floor(Math.min(full.cost - mean, mean - empty.cost - CALL_COST));
-    const rows = Math.min(wanted, piece.rows - MIN_PIECE);
-    if (rows < MIN_PIECE) return;
+    const wanted = Math.floor(Math.min(full.cost - target, target - empty.cost - CALL_COST));
+    const rows = Math.min(Math.max(wanted, MIN_PIECE), piece.rows - MIN_PIECE);
+    const worthwhile = empty.cost + CALL_COST + rows <= full.cost - rows;
+    if (!worthwhile || rows < MIN_PIECE) return;
     const kept = piece.rows - rows;
     full.pieces[full.pieces.indexOf(piece)] = { ...piece, rows: kept };
     full.cost -= rows;
     empty.pieces.push({ batch: piece.batch, start: piece.start + kept, rows });
     empty.cost += pieceCost(rows);
   }
+}
+
+/**
+ * Where the lanes end if they end together: the mean, with the calls that filling the light ones adds. Lanes that end
+ * later with what they have from other calls do not count.
+ */
+function commonEnd(lanes: readonly Lane[]): number {
+  const mean = lanes.reduce((sum, { cost }) => sum + cost, 0) / lanes.length;
+  const counted = lanes.filter(({ cost, pieces }) => cost <= mean || pieces.length > 0);
+  if (counted.length < lanes.length) return commonEnd(counted);
+  const light = lanes.filter(({ cost }) => cost + CALL_COST + MIN_PIECE <= mean).length;
+  return mean + (light * CALL_COST) / lanes.length;
 }
 
 function emptiest(candidates: readonly number[], lanes: readonly Lane[]): number {
