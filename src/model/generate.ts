@@ -19,6 +19,9 @@ export interface GenerateOptions extends SamplerOptions {
   readonly request?: number;
 }
 
+/** Longer timers cannot be had in Node. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** Some whole characters, and the tokens that were generated since the last piece. */
 export interface Piece {
   readonly text: string;
@@ -44,6 +47,7 @@ export class Generation implements AsyncIterable<Piece> {
   readonly #sequence: Sequence;
   readonly #stream: TextStream;
   readonly #pieces: AsyncGenerator<Piece>;
+  readonly #timer: AbortSignal | undefined;
   #text = '';
   #reason: GenerateResult['reason'] = 'max-tokens';
 
@@ -55,7 +59,8 @@ export class Generation implements AsyncIterable<Piece> {
     const { tokenizer, sizes } = engine.program.manifest;
     const tokens = typeof prompt === 'string' ? [tokenizer.begin, ...encodeBytes(prompt)] : prompt;
     const room = Math.max(0, sizes.context - tokens.length);
-    const limit = deadline(options);
+    this.#timer = timerOf(options.timeoutMs);
+    const signals = [options.signal, this.#timer].filter((signal) => signal !== undefined);
     this.#stream = new TextStream(stopTexts(options.stop));
     this.#sequence = engine.add({
       tokens,
@@ -64,7 +69,7 @@ export class Generation implements AsyncIterable<Piece> {
       endToken: tokenizer.end,
       record: true,
       ...(options.request === undefined ? {} : { request: options.request }),
-      ...(limit ? { signal: limit } : {}),
+      ...(signals.length > 0 ? { signal: AbortSignal.any(signals) } : {}),
     });
     this.#pieces = this.#read();
     void engine.drive();
@@ -116,7 +121,7 @@ export class Generation implements AsyncIterable<Piece> {
     try {
       yield* this.#sequence;
     } catch (error) {
-      throw asDeadline(error);
+      throw this.#timer?.aborted ? exceeded(this.#timer, error) : error;
     }
   }
 
@@ -134,16 +139,20 @@ function stopTexts(stop: GenerateOptions['stop'] = []): readonly string[] {
   return stops;
 }
 
-function deadline({ signal, timeoutMs }: GenerateOptions): AbortSignal | undefined {
-  if (timeoutMs === undefined) return signal;
-  if (!(timeoutMs > 0)) {
-    throw new TurnoutError(
-      'TURNOUT_OPTIONS_INVALID',
-      `timeoutMs: expected a number above 0, got ${timeoutMs}`,
-    );
-  }
-  const timer = AbortSignal.timeout(timeoutMs);
-  return signal ? AbortSignal.any([signal, timer]) : timer;
+function timerOf(timeoutMs: number | undefined): AbortSignal | undefined {
+  if (timeoutMs === undefined) return undefined;
+  if (timeoutMs > 0) return AbortSignal.timeout(Math.min(timeoutMs, MAX_TIMER_MS));
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', `timeoutMs: expected a number above 0, got ${timeoutMs}`);
+}
+
+function exceeded(timer: AbortSignal, error: unknown): unknown {
+  if (!(error instanceof TurnoutError) || error.cause !== timer.reason) return error;
+  return new TurnoutError(
+    'TURNOUT_DEADLINE_EXCEEDED',
+    'the generation took longer than its timeoutMs',
+    {},
+    { cause: error },
+  );
 }
 
 /** An abort whose cause is the timer of `timeoutMs` is a deadline. */

@@ -5,7 +5,13 @@ import type { DispatchPlan } from './routing.js';
  * Writes the rows of `expert` into `into` from element `offset` on, in plan order: x [T,H] -> [n,H].
  * A plan with weights on the input (Llama 4) scales each row by its weight.
  */
-export function gatherRows(plan: DispatchPlan, expert: number, x: Matrix, into: Float32Array, offset: number): void {
+export function gatherRows(
+  plan: DispatchPlan,
+  expert: number,
+  x: Matrix,
+  into: Float32Array,
+  offset: number,
+): void {
   const { cols } = x;
   let at = offset;
   for (let a = plan.offsets[expert]!; a < plan.offsets[expert + 1]!; a++, at += cols) {

@@ -41,7 +41,16 @@ describe('pagedView', () => {
       { blocks: [1], cached: 0 },
     ]);
     expect([...view.owner]).toEqual([0n, 0n, 0n, 0n]);
-    expect([...view.mask].map((value) => value === 0)).toEqual([true, false, false, false, true, true, false, false]);
+    expect([...view.mask].map((value) => value === 0)).toEqual([
+      true,
+      false,
+      false,
+      false,
+      true,
+      true,
+      false,
+      false,
+    ]);
   });
 
   it('shows a chunk what is cached before it, and each of its rows the rows before', () => {

@@ -27,21 +27,27 @@ describe('the reference package', () => {
     expect(bytes).toBeLessThan(32e6);
     expect(manifest.layers.length).toBeGreaterThanOrEqual(4);
     expect(manifest.sizes.experts).toBe(8);
-    expect(manifest.layers[0]!.router.options).toMatchObject({ select: { k: 2 }, admit: { scope: 'request' } });
+    expect(manifest.layers[0]!.router.options).toMatchObject({
+      select: { k: 2 },
+      admit: { scope: 'request' },
+    });
   });
 });
 
 describe('a damaged package', () => {
-  it.each(['layer-01/expert-003.bin', 'trunk-02.onnx', 'held-out/english.txt'])('has one changed byte in %s', async (file) => {
-    const folder = copyOfBabel();
-    const { readFileSync } = await import('node:fs');
-    writeFileSync(join(folder, file), flip(readFileSync(join(folder, file))));
-    expect(await problems(folder)).toEqual(['TURNOUT_PACKAGE_CHECKSUM_MISMATCH']);
-    await expect(MoeModel.open(folder, { backend: 'inline' })).rejects.toMatchObject({
-      code: 'TURNOUT_PACKAGE_CHECKSUM_MISMATCH',
-      details: { file },
-    });
-  });
+  it.each(['layer-01/expert-003.bin', 'trunk-02.onnx', 'held-out/english.txt'])(
+    'has one changed byte in %s',
+    async (file) => {
+      const folder = copyOfBabel();
+      const { readFileSync } = await import('node:fs');
+      writeFileSync(join(folder, file), flip(readFileSync(join(folder, file))));
+      expect(await problems(folder)).toEqual(['TURNOUT_PACKAGE_CHECKSUM_MISMATCH']);
+      await expect(MoeModel.open(folder, { backend: 'inline' })).rejects.toMatchObject({
+        code: 'TURNOUT_PACKAGE_CHECKSUM_MISMATCH',
+        details: { file },
+      });
+    },
+  );
 
   it('lacks files: each is told', async () => {
     const folder = copyOfBabel();
@@ -57,18 +63,23 @@ describe('a damaged package', () => {
   });
 
   it('is no package', async () => {
-    await expect(readPackage(temporaryFolder())).rejects.toMatchObject({ code: 'TURNOUT_PACKAGE_FILE_MISSING' });
+    await expect(readPackage(temporaryFolder())).rejects.toMatchObject({
+      code: 'TURNOUT_PACKAGE_FILE_MISSING',
+    });
   });
 });
 
 describe('a hostile package', () => {
-  it.each(['../outside.onnx', '/etc/passwd', 'a/../../b', 'a\\b', 'C:/x', './x', 'a//b'])('names the path %s', async (path) => {
-    const folder = copyOfBabel();
-    editManifest(folder, (manifest) => {
-      manifest.files[path] = { bytes: 1, sha256: '0'.repeat(64) };
-    });
-    await expect(readPackage(folder)).rejects.toMatchObject({ code: 'TURNOUT_PACKAGE_PATH_OUTSIDE' });
-  });
+  it.each(['../outside.onnx', '/etc/passwd', 'a/../../b', 'a\\b', 'C:/x', './x', 'a//b'])(
+    'names the path %s',
+    async (path) => {
+      const folder = copyOfBabel();
+      editManifest(folder, (manifest) => {
+        manifest.files[path] = { bytes: 1, sha256: '0'.repeat(64) };
+      });
+      await expect(readPackage(folder)).rejects.toMatchObject({ code: 'TURNOUT_PACKAGE_PATH_OUTSIDE' });
+    },
+  );
 
   it('has a link that leads out, of a file or of a folder', async () => {
     for (const path of ['layer-00/gate.bin', 'layer-03']) {
@@ -91,7 +102,10 @@ describe('a hostile package', () => {
       const folder = copyOfBabel();
       const text = 'expert-000.bin';
       rewrite(folder, 'layer-00/expert-000.onnx', (data) =>
-        Buffer.from(data.toString('latin1').replaceAll(text, location.padEnd(text.length, 'x').slice(0, text.length)), 'latin1'),
+        Buffer.from(
+          data.toString('latin1').replaceAll(text, location.padEnd(text.length, 'x').slice(0, text.length)),
+          'latin1',
+        ),
       );
       expect((await problems(folder))[0], location).toBe(code);
     }
@@ -108,7 +122,9 @@ describe('a package whose parts do not fit', () => {
       manifest.sizes[key] = value;
     });
     expect(new Set(await problems(folder))).toEqual(new Set(['TURNOUT_PACKAGE_SHAPE_MISMATCH']));
-    await expect(MoeModel.open(folder, { backend: 'inline' })).rejects.toMatchObject({ code: 'TURNOUT_PACKAGE_SHAPE_MISMATCH' });
+    await expect(MoeModel.open(folder, { backend: 'inline' })).rejects.toMatchObject({
+      code: 'TURNOUT_PACKAGE_SHAPE_MISMATCH',
+    });
   });
 
   it('gives a state another shape', async () => {
