@@ -7,7 +7,7 @@ import { combine } from './router/combine.js';
 import { gatherRows } from './router/dispatch.js';
 import { planDispatch } from './router/plan.js';
 import type { DispatchPlan, Router, RouterInput, Routing } from './router/routing.js';
-import type { Matrix } from './tensor.js';
+import { type Matrix, row } from './tensor.js';
 
 /** Milliseconds that one call spent in each stage of the token path. */
 export interface StageTimes {
@@ -57,6 +57,8 @@ export interface LayerParts {
   readonly firstExpert?: number;
   /** Backend numbers of experts that take every token, added after combine with weight 1. */
   readonly shared?: readonly number[];
+  /** [constant experts, H] what the constant zero-computation experts of the router give. */
+  readonly constants?: Matrix;
 }
 
 const layerChannel = channel('turnout:layer');
@@ -72,7 +74,9 @@ export class MoeLayer {
   readonly hidden: number;
   readonly #parts: LayerParts;
 
+  /** Throws TURNOUT_SHAPE_MISMATCH where `constants` are not those that the router needs. */
   constructor(parts: LayerParts) {
+    checkConstants(parts);
     this.#parts = parts;
     this.name = parts.name;
     this.index = parts.index;
@@ -103,7 +107,7 @@ export class MoeLayer {
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     });
     clock.split(results.timing);
-    const y = combine(plan, byExpert(plan, router.computed, results.outputs), this.hidden);
+    const y = combine(plan, this.#byExpert(plan, x, results.outputs), this.hidden);
     for (const output of results.outputs.slice(batches.length - shared.length)) add(y, output);
     clock.mark('combineMs');
 
@@ -112,6 +116,30 @@ export class MoeLayer {
       layerChannel.publish({ layer: this.index, name: this.name, routing, times } satisfies LayerEvent);
     }
     return { y, routing, plan, times };
+  }
+
+  /** The outputs in batch order -> one entry [n,H] for each expert, empty where it had no rows. */
+  #byExpert(plan: DispatchPlan, x: Matrix, outputs: readonly Float32Array[]): Float32Array[] {
+    const { computed, zeroComputation } = this.router;
+    const { zero, copy } = zeroComputation;
+    let next = 0;
+    return Array.from({ length: plan.experts }, (_, e) => {
+      const rows = plan.offsets[e + 1]! - plan.offsets[e]!;
+      if (rows === 0) return new Float32Array(0);
+      if (e < computed) return outputs[next++]!;
+      const output = new Float32Array(rows * this.hidden);
+      if (e < computed + zero) return output;
+      if (e < computed + zero + copy) gatherRows(plan, e, x, output, 0);
+      else this.#constant(e - computed - zero - copy, plan, e, output);
+      return output;
+    });
+  }
+
+  /** The learned vector of constant expert `index`, for each row of expert `e`. */
+  #constant(index: number, plan: DispatchPlan, e: number, output: Float32Array): void {
+    const vector = row(this.#parts.constants!, index);
+    const first = plan.offsets[e]!;
+    for (let a = first; a < plan.offsets[e + 1]!; a++) output.set(vector, (a - first) * this.hidden);
   }
 
   async #score(x: Matrix): Promise<{ logits: Matrix; noiseScale?: Matrix }> {
@@ -129,6 +157,14 @@ export class MoeLayer {
       { expected: this.hidden, got: x.cols },
     );
   }
+}
+
+function checkConstants({ name, router, backend, constants }: LayerParts): void {
+  const expected = router.zeroComputation.constant;
+  if ((constants?.rows ?? 0) === expected && (constants?.cols ?? backend.hidden) === backend.hidden) return;
+  const got = constants ? `[${constants.rows}, ${constants.cols}]` : 'none';
+  const message = `${name}: expected constants [${expected}, ${backend.hidden}], got ${got}`;
+  throw new TurnoutError('TURNOUT_SHAPE_MISMATCH', message, { expected, got });
 }
 
 /** One batch for each expert that has rows. */
@@ -153,14 +189,6 @@ function sharedBatches(shared: readonly number[], x: Matrix): ExpertBatch[] {
     rows: x.rows,
     gather: (into, offset) => into.set(x.data, offset),
   }));
-}
-
-/** The outputs in batch order -> one entry for each expert, empty where it had no rows. */
-function byExpert(plan: DispatchPlan, computed: number, outputs: readonly Float32Array[]): Float32Array[] {
-  let next = 0;
-  return Array.from({ length: computed }, (_, e) =>
-    plan.offsets[e + 1]! > plan.offsets[e]! ? outputs[next++]! : new Float32Array(0),
-  );
 }
 
 function add(y: Matrix, output: Float32Array): void {

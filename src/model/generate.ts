@@ -154,15 +154,3 @@ function exceeded(timer: AbortSignal, error: unknown): unknown {
     { cause: error },
   );
 }
-
-/** An abort whose cause is the timer of `timeoutMs` is a deadline. */
-function asDeadline(error: unknown): unknown {
-  const cause = error instanceof TurnoutError ? error.cause : undefined;
-  if (!(cause instanceof DOMException) || cause.name !== 'TimeoutError') return error;
-  return new TurnoutError(
-    'TURNOUT_DEADLINE_EXCEEDED',
-    'the generation took longer than its timeoutMs',
-    {},
-    { cause },
-  );
-}

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend } from '../experts/backend.js';
 import { openSession, type PlainTensor, type Session } from '../experts/session.js';
@@ -7,16 +8,9 @@ import type { Routing } from '../router/routing.js';
 import { joinRoutings } from '../router/slice.js';
 import { Engine, type EngineOptions } from './engine.js';
 import { type GenerateOptions, Generation } from './generate.js';
+import { layerOptions, type RouterChoice, routerOver } from './layer-router.js';
 import type { Manifest } from './manifest.js';
-import {
-  type BackendOptions,
-  expertPaths,
-  layerRouter,
-  openBackend,
-  type RouterChoice,
-  segmentPaths,
-  sharedPaths,
-} from './open.js';
+import { type BackendOptions, expertPaths, openBackend, segmentPaths, sharedPaths } from './open.js';
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
 import { type ModelTimes, Program } from './program.js';
 import type { Sequence } from './sequence.js';
@@ -184,7 +178,9 @@ async function openProgram(
 /** One backend holds the experts of all layers, layer by layer, routed ones before shared ones. */
 async function openLayers(pkg: Package, options: OpenModelOptions, parts: OpenParts): Promise<MoeLayer[]> {
   const { layers, sizes } = pkg.manifest;
-  const routers = layers.map((layer) => layerRouter(layer, sizes.experts, options.router));
+  const routers = layers.map((layer) =>
+    routerOver(layerOptions(layer, options.router), layer.experts.length),
+  );
   const paths = layers.map((layer) => ({ own: expertPaths(pkg, layer), shared: sharedPaths(pkg, layer) }));
   const backend = await openBackend(
     paths.flatMap(({ own, shared }) => [...own, ...shared]),
@@ -196,7 +192,7 @@ async function openLayers(pkg: Package, options: OpenModelOptions, parts: OpenPa
   let first = 0;
   for (const [index, layer] of layers.entries()) {
     const { own, shared } = paths[index]!;
-    const gate = await layerGate(pkg, index, parts);
+    const gate = await layerGate(pkg, index, routers[index]!.experts, parts);
     const firstExpert = first;
     opened.push(
       new MoeLayer({
@@ -214,11 +210,15 @@ async function openLayers(pkg: Package, options: OpenModelOptions, parts: OpenPa
   return opened;
 }
 
-async function layerGate(pkg: Package, index: number, parts: OpenParts): Promise<Gate | undefined> {
+async function layerGate(
+  pkg: Package,
+  index: number,
+  experts: number,
+  parts: OpenParts,
+): Promise<Gate | undefined> {
   const { gate } = pkg.manifest.layers[index]!;
   if (!gate || !('model' in gate)) return undefined;
-  const { hidden, experts } = pkg.manifest.sizes;
-  const opened = await openGate(`${pkg.folder}/${gate.model}`, hidden, experts);
+  const opened = await openGate(join(pkg.folder, gate.model), pkg.manifest.sizes.hidden, experts);
   parts.gates.push(opened);
   return opened;
 }

@@ -5,10 +5,10 @@ import { openInline } from '../experts/inline.js';
 import { openThreads } from '../experts/threads.js';
 import { type Gate, openGate } from '../gate.js';
 import { MoeLayer } from '../moe-layer.js';
-import { createRouter } from '../router/create.js';
 import type { RouterOptions } from '../router/options.js';
 import { presetOptions } from '../router/presets.js';
 import type { Router } from '../router/routing.js';
+import { layerOptions, type RouterChoice, routerOver } from './layer-router.js';
 import type { LayerEntry, Manifest } from './manifest.js';
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
 
@@ -24,9 +24,6 @@ export interface BackendOptions {
   /** `packed` where left out. */
   readonly residency?: Residency;
 }
-
-/** A rule by name with options over it, or the options of a whole rule. */
-export type RouterChoice = { readonly preset?: string; readonly options?: Record<string, unknown> };
 
 /** Opens a backend over expert files. Throws what the backend throws, and TURNOUT_OPTIONS_INVALID for a name that is none. */
 export async function openBackend(
@@ -44,32 +41,6 @@ export async function openBackend(
     'TURNOUT_OPTIONS_INVALID',
     `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`,
   );
-}
-
-/** The router of a package's layer, with `choice` over the manifest's: a preset replaces it, options change single stages. */
-export function layerRouter(layer: LayerEntry, experts: number, choice: RouterChoice = {}): Router {
-  const { preset, options } =
-    choice.preset === undefined
-      ? {
-          preset: layer.router.preset,
-          options: mergeOptions(layer.router.options ?? {}, choice.options ?? {}),
-        }
-      : { preset: choice.preset, options: choice.options ?? {} };
-  return createRouter(presetOptions(preset, options), experts);
-}
-
-/** Options over options: a stage record of `over` changes the keys that it names. */
-function mergeOptions(base: Record<string, unknown>, over: Record<string, unknown>): Record<string, unknown> {
-  const merged = { ...base };
-  for (const [key, value] of Object.entries(over)) {
-    const below = merged[key];
-    merged[key] = isRecord(below) && isRecord(value) ? { ...below, ...value } : value;
-  }
-  return merged;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
 export type LayerSource =
@@ -159,7 +130,7 @@ async function fromPackage(
     index: source.layer,
     files: expertPaths(pkg, layer),
     shared: sharedPaths(pkg, layer),
-    router: layerRouter(layer, experts, source.router),
+    router: routerOver(layerOptions(layer, source.router), experts),
     hidden,
     ...(layer.gate && 'model' in layer.gate ? { gate: join(pkg.folder, layer.gate.model) } : {}),
   };
@@ -174,7 +145,7 @@ function fromFiles(source: Exclude<LayerSource, { package: string }>): FoundLaye
     gate,
     files: experts,
     shared,
-    router: createRouter(options, experts.length),
+    router: routerOver(options, experts.length),
   };
 }
 

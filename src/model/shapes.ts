@@ -1,4 +1,5 @@
 import { TurnoutError } from '../errors.js';
+import { layerOptions, routerOver } from './layer-router.js';
 import type { GraphStepEntry, Manifest, PagedStateEntry } from './manifest.js';
 import type { OnnxSummary } from './onnx.js';
 
@@ -14,13 +15,14 @@ export function* checkShapes(
   manifest: Manifest,
   graphs: ReadonlyMap<string, OnnxSummary>,
 ): Generator<TurnoutError> {
-  const { hidden, experts, vocabulary } = manifest.sizes;
+  const { hidden, vocabulary } = manifest.sizes;
   for (const layer of manifest.layers) {
     for (const { model } of [...layer.experts, ...(layer.shared ?? [])]) {
       yield* checkPorts(graphs.get(model)!, model, { x: ['n', hidden] }, { y: ['n', hidden] });
     }
     if (layer.gate && 'model' in layer.gate) {
       const { model } = layer.gate;
+      const { experts } = routerOver(layerOptions(layer), layer.experts.length);
       yield* checkPorts(graphs.get(model)!, model, { x: ['n', hidden] }, { logits: ['n', experts] });
     }
   }

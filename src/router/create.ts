@@ -19,6 +19,7 @@ export function createRouter(options: RouterOptions, experts: number): Router {
   return {
     experts,
     computed: experts - zero - copy - constant,
+    zeroComputation: { zero, copy, constant },
     choices: checked.select.k,
     ...causality(checked),
     route: (input) => routeTokens(checked, experts, input),

@@ -126,6 +126,8 @@ export interface Router {
   readonly experts: number;
   /** Experts that run; the remaining `experts - computed` at the end cost nothing (copy, zero, constant). */
   readonly computed: number;
+  /** Kinds of the experts that cost nothing, the last columns of the logits in this order. */
+  readonly zeroComputation: { readonly zero: number; readonly copy: number; readonly constant: number };
   readonly choices: number;
   /** Whether a token's routing is independent of the tokens after it and of other sequences. */
   readonly causal: boolean;
