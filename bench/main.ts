@@ -1,0 +1,19 @@
+import { evaluate } from './evaluate.js';
+import { moeLayer } from './moe-layer.bench.js';
+
+/** `npm run bench -- NAME [options]`: each takes its own options. */
+const BENCHES: Readonly<Record<string, { about: string; run: (args: readonly string[]) => Promise<void> }>> =
+  {
+    'moe-layer': { about: 'one layer: inline, threads, and ONNX Runtime fused operator', run: moeLayer },
+    evaluate: { about: 'bits per byte of the held-out texts of a package', run: evaluate },
+  };
+
+const [name = '', ...args] = process.argv.slice(2);
+const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined;
+if (bench) {
+  await bench.run(args);
+} else {
+  const list = Object.entries(BENCHES).map(([key, { about }]) => `  ${key.padEnd(12)} ${about}`);
+  console.error(['usage: npm run bench -- NAME [options]', ...list].join('\n'));
+  process.exitCode = 2;
+}

@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { runtimeInfo } from '#turnout/experts/session.js';
+
+/** Milliseconds, smallest first. Only `measure` makes one, so percentiles are never taken of unsorted numbers. */
+export interface Samples {
+  readonly [sorted]: true;
+  readonly ms: readonly number[];
+}
+declare const sorted: unique symbol;
+
+export interface Contender {
+  readonly name: string;
+  run(): Promise<unknown>;
+}
+
+/** Long enough for one reading of the clock to be exact, and for a pause to be over. */
+const READING_MS = 20;
+/** Thread pools of ONNX Runtime spin for some milliseconds after a run, and would take time from whoever comes next. */
+const PAUSE_MS = 20;
+
+/**
+ * Times the contenders in turns, `rounds` times each, after one untimed turn: what disturbs the machine disturbs all of
+ * them. Each turn repeats a short run. The order changes from round to round.
+ */
+export async function measure(
+  contenders: readonly Contender[],
+  rounds: number,
+): Promise<Map<string, Samples>> {
+  const ms = new Map<string, number[]>();
+  const repeats = new Map<string, number>();
+  for (const { name, run } of contenders) {
+    await run();
+    const once = await timed(run, 1);
+    repeats.set(name, Math.max(1, Math.ceil(READING_MS / once)));
+    ms.set(name, []);
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < contenders.length; i++) {
+      const { name, run } = contenders[(i + round) % contenders.length]!;
+      await sleep(PAUSE_MS);
+      ms.get(name)!.push(await timed(run, repeats.get(name)!));
+    }
+  }
+  const samples = (values: number[]) => ({ ms: values.toSorted((a, b) => a - b) }) as unknown as Samples;
+  return new Map([...ms].map(([name, values]) => [name, samples(values)]));
+}
+
+/** Milliseconds of one run, as the mean of `repeats`. */
+async function timed(run: () => Promise<unknown>, repeats: number): Promise<number> {
+  const started = performance.now();
+  for (let i = 0; i < repeats; i++) await run();
+  return (performance.now() - started) / repeats;
+}
+
+/** The sample below which the share `p` of them lies. */
+export function percentile({ ms }: Samples, p: number): number {
+  return ms[Math.min(ms.length - 1, Math.floor(p * ms.length))]!;
+}
+
+/** What figures depend on. A load average above the threads in use means that others computed meanwhile. */
+export function environment() {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
+  return {
+    date: new Date().toISOString(),
+    hardware: {
+      cpu: cpus()[0]?.model ?? 'unknown',
+      cores: availableParallelism(),
+      memoryGiB: Math.round(totalmem() / 2 ** 30),
+    },
+    versions: { turnout: version as string, node: process.version, onnxruntime: runtimeInfo().onnxruntime },
+    loadAverage: loadavg(),
+  };
+}
