@@ -32,14 +32,22 @@ export async function evaluate(args: readonly string[]): Promise<void> {
       json: { type: 'string' },
     },
   });
-  await using model = await MoeModel.open(values.package, { backend: values.backend as 'inline' | 'threads' });
-  const reference = await readFile(join(values.package, 'evidence.json'), 'utf8').then(JSON.parse, () => undefined);
+  await using model = await MoeModel.open(values.package, {
+    backend: values.backend as 'inline' | 'threads',
+  });
+  const reference = await readFile(join(values.package, 'evidence.json'), 'utf8').then(
+    JSON.parse,
+    () => undefined,
+  );
   const scores: Record<string, DomainScore> = {};
   for (const [domain, file] of Object.entries(model.manifest.heldOut ?? {})) {
     const score = await scoreText(model, await readFile(join(values.package, file)));
     scores[domain] = score;
     const trained = reference?.domains?.[domain]?.moe;
-    const against = trained === undefined ? '' : `  training program ${trained.toFixed(5)}, difference ${(score.bitsPerByte - trained).toExponential(1)}`;
+    const against =
+      trained === undefined
+        ? ''
+        : `  training program ${trained.toFixed(5)}, difference ${(score.bitsPerByte - trained).toExponential(1)}`;
     console.log(`${domain.padEnd(12)} ${score.bitsPerByte.toFixed(5)} bits per byte${against}`);
   }
   if (values.json) await writeFile(values.json, `${JSON.stringify(scores, null, 2)}\n`);

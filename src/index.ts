@@ -1,1 +1,33 @@
-export {};
+/** turnout: Mixture-of-Experts routing for Node.js. The routing alone, without ONNX Runtime, is `turnout/router`. */
+export type {
+  ExpertBackend,
+  ExpertBatch,
+  ExpertFile,
+  ExpertResults,
+  LaneStats,
+  Residency,
+  RunOptions,
+} from './experts/backend.js';
+export { openInline } from './experts/inline.js';
+export type { PlainTensor } from './experts/session.js';
+export { openThreads } from './experts/threads.js';
+export { type Gate, openGate } from './gate.js';
+export { Engine, type EngineOptions, type StepReport } from './model/engine.js';
+export type { GenerateOptions, GenerateResult, Generation, Piece } from './model/generate.js';
+export type { RouterChoice } from './model/layer-router.js';
+export { type Manifest, ManifestSchema } from './model/manifest.js';
+export { type Feeds, MoeModel, type OpenModelOptions, type Trace } from './model/moe-model.js';
+export { type BackendOptions, type LayerSource, type OpenLayer, openMoeLayer } from './model/open.js';
+export { type Package, packageProblems, readPackage, type VerifyOptions, verifyPackage } from './model/package.js';
+export type { ModelTimes } from './model/program.js';
+export { createSampler, type Sampler, type SamplerOptions } from './model/sampler.js';
+export type { EndReason, Sequence, SequenceEvent, SequenceRequest } from './model/sequence.js';
+export {
+  type LayerCall,
+  type LayerEvent,
+  type LayerOutput,
+  type LayerParts,
+  MoeLayer,
+  type StageTimes,
+} from './moe-layer.js';
+export * from './router.js';
