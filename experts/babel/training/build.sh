@@ -15,3 +15,4 @@ python=/usr/bin/python3
 wait
 "$python" "$here/evaluate.py" --work "$work"
 "$python" "$here/export.py" --work "$work"
+"$python" "$here/picture.py"
