@@ -115,10 +115,7 @@ function admitGroup(context: Context, group: Group, limit: Limit | undefined): b
     const capacity = group.capacityAt(t);
     if (group.kept[expert[a]] >= capacity && limit?.overflow === 'next-best') {
       const better = nextBest(context, group, a, capacity);
-      if (better >= 0) {
-        expert[a] = better;
-        moved = true;
-      }
+      if (better >= 0) moved = moveTo(context, a, better);
     }
     if (group.kept[expert[a]] < capacity) slot[a] = group.kept[expert[a]]++;
     else reason[a] = CAPACITY;
@@ -189,6 +186,19 @@ function nextBest(context: Context, group: Group, a: number, capacity: number): 
     }
   }
   return best;
+}
+
+/**
+ * Moves choice `a` to another expert. One that the rule on later choices had dropped there takes over its old expert,
+ * so that the choices of a token stay distinct.
+ */
+function moveTo({ selection, expert }: Context, a: number, better: number): true {
+  const K = selection.choices;
+  const first = a - (a % K);
+  const dropped = expert.subarray(first, first + K).indexOf(better);
+  if (dropped >= 0) expert[first + dropped] = expert[a];
+  expert[a] = better;
+  return true;
 }
 
 function renumber({ selection, expert, slot }: Context, group: Group): void {
