@@ -24,7 +24,8 @@ export interface Rows {
 
 /**
  * Checks the shapes of a call and finds its bad rows. Throws TURNOUT_SHAPE_MISMATCH where a matrix, the sequences
- * or a state do not fit [T, E], and TURNOUT_INPUT_INVALID for a sequence length that is no whole number.
+ * or a state do not fit [T, E], and TURNOUT_INPUT_INVALID for a sequence length that is no whole number,
+ * noise that is not finite, or uniform numbers outside [0, 1).
  */
 export function readRows(input: RouterInput, experts: number, choices: number): Rows {
   const T = input.logits.rows;
@@ -34,6 +35,9 @@ export function readRows(input: RouterInput, experts: number, choices: number): 
   if (input.uniforms) checkMatrix('uniforms', input.uniforms, T, choices);
   if (input.tokenIds && input.tokenIds.length !== T)
     mismatch('tokenIds', `[${T}]`, `[${input.tokenIds.length}]`);
+  checkRandom('noise', input.noise, Number.isFinite);
+  checkRandom('noiseScale', input.noiseScale, Number.isFinite);
+  checkRandom('uniforms', input.uniforms, (u) => u >= 0 && u <= 1);
   const spans = readSpans(input, T, experts);
   const spanOf = new Int32Array(T);
   spans.forEach((span, s) => {
@@ -61,6 +65,20 @@ function mismatch(name: string, expected: string, got: string): never {
 function checkMatrix(name: string, m: Matrix, rows: number, cols: number): void {
   if (m.rows !== rows || m.cols !== cols) mismatch(name, `[${rows}, ${cols}]`, `[${m.rows}, ${m.cols}]`);
   if (m.data.length !== rows * cols) mismatch(name, `${rows * cols} values`, `${m.data.length}`);
+}
+
+/** A number that is not random at all would choose experts in silence. */
+function checkRandom(name: string, m: Matrix | undefined, valid: (value: number) => boolean): void {
+  const index = m?.data.findIndex((value) => !valid(value)) ?? -1;
+  if (!m || index < 0) return;
+  const at = { row: Math.floor(index / m.cols), column: index % m.cols, value: m.data[index] };
+  // 1 itself passes: a number just below it becomes 1 in float32.
+  const range = name === 'uniforms' ? 'a number in [0, 1)' : 'a finite number';
+  throw new TurnoutError(
+    'TURNOUT_INPUT_INVALID',
+    `${name}, row ${at.row}, column ${at.column}: expected ${range}, got ${at.value}`,
+    at,
+  );
 }
 
 function readSpans(input: RouterInput, T: number, experts: number): Span[] {

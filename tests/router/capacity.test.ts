@@ -2,7 +2,7 @@ import type { Static } from 'typebox';
 import { describe, expect, it } from 'vitest';
 import { capacityOf } from '#turnout/router/capacity.js';
 import type { FactorAdmit } from '#turnout/router/stage-options.js';
-import { vectors } from '../support/routing.js';
+import { plain, route, vectors } from '../support/routing.js';
 
 type Formula = NonNullable<Static<typeof FactorAdmit>['formula']>;
 
@@ -27,6 +27,17 @@ describe('capacityOf', () => {
       }
     });
   }
+
+  it('is what a running capacity of scope request ends at', () => {
+    for (const row of rows.slice(2)) {
+      const options = plain({
+        select: { k: row.k },
+        admit: { factor: row.cf, formula: 'tutel', scope: 'request' },
+      });
+      const logits = Array.from({ length: row.tokens }, () => new Array(row.experts).fill(0));
+      expect(route(options, logits).groups[0].capacity).toBe(row['tutel k*int(cf*ceil(T/E))']);
+    }
+  });
 
   it("gives V-MoE's own values", () => {
     const { cases } = vectors('vmoe_dispatch').cases.find(

@@ -56,6 +56,26 @@ export const PAPER_PRESETS = {
   },
 
   /**
+   * Switch Transformer, appendix B, "No-Token-Left-Behind": as switch, but a token whose expert is full goes to its
+   * next-best one. Differs: they move overflow in rounds after all first choices, here each token is moved in its turn.
+   */
+  'switch-ntlb': {
+    algorithm: 'token-choice',
+    score: { function: 'softmax' },
+    select: { k: 1 },
+    weigh: { by: 'score' },
+    admit: {
+      factor: 1.25,
+      formula: 'switch',
+      minimum: 1,
+      priority: 'token-major',
+      overflow: 'next-best',
+      scope: 'sequence',
+    },
+    renormalise: 'never',
+  },
+
+  /**
    * V-MoE, Riquelme et al. 2021, eq. 2 and section 2: softmax of noisy logits (standard deviation 1/E) BEFORE top-2,
    * weights not renormalised; all first choices before all second ones, capacity factor 1.05 (their released
    * configurations). Noise only where it or a seed is given: they add it in training.
@@ -123,6 +143,32 @@ export const PAPER_PRESETS = {
     select: { k: 1 },
     weigh: { by: 'score' },
     admit: { factor: 1, formula: 'deepspeed', priority: 'random', overflow: 'drop', scope: 'call' },
+    renormalise: 'never',
+  },
+
+  /**
+   * Megatron-Core MoE (NVIDIA 2024), topk_softmax_with_capacity in moe_utils.py with its default drop policy "probs": top-2 of the
+   * logits, softmax AFTER top-k over the chosen, never renormalised; each expert keeps the ceil(kT/E) largest
+   * probabilities of the batch.
+   */
+  'megatron-moe': {
+    algorithm: 'token-choice',
+    score: { function: 'softmax' },
+    select: { k: 2 },
+    weigh: { by: 'softmax' },
+    admit: { factor: 1, formula: 'megatron', priority: 'probability', overflow: 'drop', scope: 'call' },
+    renormalise: 'never',
+  },
+
+  /**
+   * ONNX Runtime 1.30 (2026), operator com.microsoft.MoE on CPU with its default attributes: softmax BEFORE top-1, weights
+   * not renormalised (normalize_routing_weights = 0); of equal experts the HIGHER index wins.
+   */
+  'onnxruntime-moe': {
+    algorithm: 'token-choice',
+    score: { function: 'softmax' },
+    select: { k: 1, ties: 'higher' },
+    weigh: { by: 'score' },
     renormalise: 'never',
   },
 
