@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
-import type { Command } from 'commander';
-import { CommanderError } from 'commander';
+import { type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ERROR_CODES, TurnoutError } from '../errors.js';
 
 /** What a command ends with: 0 for success; a signal ends it with 128 + its number. */
@@ -77,6 +76,13 @@ export async function readSource(path: string): Promise<string> {
       { cause },
     );
   }
+}
+
+/** For commander: the value of an option as a number; anything else is an error of usage. */
+export function numberArgument(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('expected a number.');
+  return value;
 }
 
 /** Writes to standard output and waits until it is taken, so that a long result is never cut at the exit. */

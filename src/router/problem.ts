@@ -101,7 +101,14 @@ function expectation(schema: TSchema, value: unknown): string {
   const node = schema as Node & Record<string, unknown>;
   if (node.const !== undefined) return show(node.const);
   if (node.enum) return `one of ${node.enum.join(', ')}`;
-  const kind = node.type === 'integer' ? 'a whole number' : node.properties ? 'a record' : `a ${node.type}`;
+  const kind =
+    node.type === 'integer'
+      ? 'a whole number'
+      : node.properties
+        ? 'a record'
+        : node.type === 'array'
+          ? 'a list'
+          : `a ${node.type}`;
   const limits = Object.entries(LIMITS)
     .filter(([key]) => node[key] !== undefined)
     .map(([key, word]) => `${word} ${node[key]}`);

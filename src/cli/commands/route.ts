@@ -1,19 +1,18 @@
 import { Command } from 'commander';
-import { TurnoutError } from '../../errors.js';
 import { assertGoodRows } from '../../router/bad-rows.js';
 import { createRouter } from '../../router/create.js';
 import { parseOptions, RouterOptions, smallestExperts } from '../../router/options.js';
 import { presetNames, presetOptions } from '../../router/presets.js';
 import { parseInput, RouteInput } from '../route-input.js';
 import { describeRouting, RouteOutput } from '../route-output.js';
-import { parseJson, print, readSource } from '../support.js';
+import { numberArgument, parseJson, print, readSource } from '../support.js';
 
 interface Flags {
   preset?: string;
   options?: string;
-  experts?: string;
-  k?: string;
-  capacityFactor?: string;
+  experts?: number;
+  k?: number;
+  capacityFactor?: number;
   listPresets?: true;
   schema?: true;
 }
@@ -33,9 +32,9 @@ export const routeCommand = new Command('route')
   .argument('[file]', 'JSON file {"logits": [[E numbers] x T], ...}; - for standard input', '-')
   .option('-p, --preset <name>', 'the rule to start from (see --list-presets)')
   .option('-o, --options <json>', 'a JSON file, or JSON itself: options over the preset')
-  .option('-k, --k <number>', 'choices per token; short for {"select": {"k": number}}')
-  .option('-c, --capacity-factor <number>', 'short for {"admit": {"factor": number}}')
-  .option('-e, --experts <number>', 'E, where no logits tell it')
+  .option('-k, --k <number>', 'choices per token; short for {"select": {"k": number}}', numberArgument)
+  .option('-c, --capacity-factor <number>', 'short for {"admit": {"factor": number}}', numberArgument)
+  .option('-e, --experts <number>', 'E, where no logits tell it', numberArgument)
   .option('--list-presets', 'print the names of the presets')
   .option('--schema', 'print the JSON schemas of input, options and output')
   .option('--json', 'print errors as JSON too')
@@ -49,7 +48,7 @@ async function routeFile(file: string, flags: Flags): Promise<void> {
   }
   const options = await readOptions(flags);
   const input = parseInput(parseJson(await readSource(file), file === '-' ? 'standard input' : file));
-  const experts = input.experts ?? toNumber(flags.experts, '--experts') ?? smallestExperts(options);
+  const experts = input.experts ?? flags.experts ?? smallestExperts(options);
   const router = createRouter(options, experts);
   const routing = router.route(input.toRouterInput(experts, router.choices));
   assertGoodRows(routing);
@@ -63,8 +62,7 @@ async function readOptions(flags: Flags): Promise<RouterOptions> {
   const given = flags.options === undefined ? {} : await readJson(flags.options);
   if (typeof given !== 'object' || given === null || Array.isArray(given)) parseOptions(given);
   const overrides = { ...(given as Record<string, unknown>) };
-  const k = toNumber(flags.k, '--k');
-  const factor = toNumber(flags.capacityFactor, '--capacity-factor');
+  const { k, capacityFactor: factor } = flags;
   if (k !== undefined) overrides.select = { ...(overrides.select as object), k };
   if (factor !== undefined) overrides.admit = { ...asRecord(overrides.admit), factor };
   return flags.preset === undefined ? parseOptions(overrides) : presetOptions(flags.preset, overrides);
@@ -77,14 +75,4 @@ function asRecord(value: unknown): object {
 async function readJson(source: string): Promise<unknown> {
   const inline = source.trimStart().startsWith('{');
   return parseJson(inline ? source : await readSource(source), '--options');
-}
-
-function toNumber(text: string | undefined, flag: string): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (text.trim() !== '' && !Number.isNaN(value)) return value;
-  throw new TurnoutError('TURNOUT_INPUT_INVALID', `${flag}: expected a number, got ${text}`, {
-    flag,
-    got: text,
-  });
 }

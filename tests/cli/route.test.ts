@@ -1,0 +1,265 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Value } from 'typebox/value';
+import { describe, expect, it } from 'vitest';
+import { presetNames } from '#turnout/router/presets.js';
+import { turnout } from '../support/cli.js';
+
+const TWO_ROWS = {
+  logits: [
+    [2, 1, 0, -1],
+    [2, 0, 1, -1],
+  ],
+};
+
+function route(args: readonly string[], input: unknown = TWO_ROWS) {
+  const result = turnout(['route', ...args], typeof input === 'string' ? input : JSON.stringify(input));
+  expect(result.err).toBe('');
+  expect(result.code).toBe(0);
+  return JSON.parse(result.out);
+}
+
+function refuse(args: readonly string[], input: unknown = TWO_ROWS) {
+  const result = turnout(['route', ...args], typeof input === 'string' ? input : JSON.stringify(input));
+  expect(result.out).toBe('');
+  expect(result.err).not.toContain('    at ');
+  return result;
+}
+
+describe('turnout route', () => {
+  it('prints the routing of a preset with options over it', () => {
+    const options = { admit: { formula: 'fixed', capacity: 1 } };
+    const out = route(['--preset', 'mixtral', '--options', JSON.stringify(options)]);
+    const first = 1 / (1 + Math.exp(-1));
+    expect(out).toMatchObject({
+      preset: 'mixtral',
+      options: { select: { k: 2 }, admit: { formula: 'fixed', capacity: 1 } },
+      T: 2,
+      E: 4,
+      K: 2,
+      capacity: [1],
+      causal: true,
+      load: [2, 1, 1, 0],
+      kept: [1, 1, 1, 0],
+    });
+    const rest = { score: expect.any(Number) };
+    expect(out.assignments).toEqual([
+      { token: 0, choice: 0, expert: 0, weight: expect.closeTo(first, 6), slot: 0, dropped: false, ...rest },
+      {
+        token: 0,
+        choice: 1,
+        expert: 1,
+        weight: expect.closeTo(1 - first, 6),
+        slot: 0,
+        dropped: false,
+        ...rest,
+      },
+      { token: 1, choice: 0, expert: 0, weight: 0, slot: null, dropped: 'capacity', ...rest },
+      {
+        token: 1,
+        choice: 1,
+        expert: 2,
+        weight: expect.closeTo(1 - first, 6),
+        slot: 0,
+        dropped: false,
+        ...rest,
+      },
+    ]);
+  });
+
+  it('reads input and options from files, and takes the short options', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'turnout-route-'));
+    const input = join(folder, 'input.json');
+    const options = join(folder, 'options.json');
+    writeFileSync(input, JSON.stringify(TWO_ROWS));
+    writeFileSync(options, JSON.stringify({ weigh: { by: 'normalised' } }));
+    const out = route([
+      input,
+      '--preset',
+      'olmoe',
+      '--options',
+      options,
+      '--k',
+      '3',
+      '--capacity-factor',
+      '2',
+    ]);
+    expect(out.options).toMatchObject({
+      select: { k: 3 },
+      weigh: { by: 'normalised' },
+      admit: { factor: 2 },
+    });
+    expect(out.K).toBe(3);
+  });
+
+  it('takes whole options without a preset, and no capacity as null', () => {
+    const options = {
+      algorithm: 'token-choice',
+      score: { function: 'identity' },
+      select: { k: 1 },
+      weigh: { by: 'score' },
+    };
+    const out = route(['--options', JSON.stringify(options)]);
+    expect([out.preset, out.capacity, out.assignments[1].weight]).toEqual([null, [null], 2]);
+  });
+
+  it('keeps sequences apart, and says what is not causal', () => {
+    const admit = { formula: 'fixed', capacity: 1 };
+    const apart = route(['-p', 'switch', '-o', JSON.stringify({ admit })], {
+      ...TWO_ROWS,
+      sequences: [1, 1],
+    });
+    expect(apart.kept).toEqual([2, 0, 0, 0]);
+    expect(apart.causal).toBe(false);
+    const together = route(['-p', 'switch', '-o', JSON.stringify({ admit: { ...admit, scope: 'call' } })], {
+      ...TWO_ROWS,
+      sequences: [1, 1],
+    });
+    expect([together.kept, together.causal]).toEqual([[1, 0, 0, 0], false]);
+    expect(together.notCausalBecause).toContain('call');
+  });
+
+  it('takes the random numbers to use', () => {
+    const input = { logits: [[1, 0.5]], uniforms: [[0, 0.999]] };
+    const out = route(['-p', 'gshard'], input);
+    expect(out.assignments[1]).toMatchObject({ dropped: 'later-choice', weight: 0, slot: null });
+  });
+
+  it('reads what JSON cannot say: bare or quoted infinities', () => {
+    const bare = route(['-p', 'mixtral'], '{"logits": [[1, -Infinity, 0]]}');
+    const quoted = route(['-p', 'mixtral'], { logits: [[1, '-inf', 0]] });
+    expect(bare.assignments).toEqual(quoted.assignments);
+    expect(bare.assignments.map(({ expert }: { expert: number }) => expert)).toEqual([0, 2]);
+  });
+
+  it('works without tokens', () => {
+    const out = route(['-p', 'deepseek-v3'], { logits: [] });
+    expect(out).toMatchObject({ T: 0, assignments: [] });
+    expect(route(['-p', 'mixtral', '--experts', '6'], { logits: [] }).load).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  it('prints schemas that its own input, options and output fit', () => {
+    const schemas = JSON.parse(turnout(['route', '--schema']).out);
+    expect(Object.keys(schemas)).toEqual(['input', 'options', 'output']);
+    expect([
+      ...Value.Errors(schemas.input, { logits: [[1, 'NaN']], sequences: [1], uniforms: [[0]] }),
+    ]).toEqual([]);
+    expect(Value.Check(schemas.input, { logit: [[1]] })).toBe(false);
+    for (const preset of ['mixtral', 'gshard', 'deepspeed-moe', 'shazeer-noisy']) {
+      const out = route(['-p', preset]);
+      expect([...Value.Errors(schemas.output, out)]).toEqual([]);
+      expect([...Value.Errors(schemas.options, out.options)]).toEqual([]);
+    }
+  });
+
+  it('lists the presets, and has help with an example', () => {
+    expect(turnout(['route', '--list-presets']).out.trim().split('\n')).toEqual(presetNames);
+    const help = turnout(['route', '--help']);
+    expect(help.code).toBe(0);
+    expect(help.out).toContain('turnout route --preset switch');
+  });
+});
+
+describe('turnout route refuses', () => {
+  const data: [string, string[], unknown, string, RegExp][] = [
+    ['NaN', ['-p', 'switch'], '{"logits": [[1, NaN]]}', 'TURNOUT_LOGITS_INVALID', /row 0 .*NaN in column 1/],
+    ['a quoted NaN', ['-p', 'switch'], { logits: [[1, 'NaN']] }, 'TURNOUT_LOGITS_INVALID', /NaN in column 1/],
+    [
+      '+infinity',
+      ['-p', 'switch'],
+      '{"logits": [[1, 2], [Infinity, 1]]}',
+      'TURNOUT_LOGITS_INVALID',
+      /row 1 .*Infinity in column 0/,
+    ],
+    [
+      'a row of -infinity',
+      ['-p', 'switch'],
+      { logits: [['-inf', '-inf']] },
+      'TURNOUT_LOGITS_INVALID',
+      /row 0 .*only -Infinity/,
+    ],
+    ['k > E', ['-p', 'mixtral', '-k', '5'], TWO_ROWS, 'TURNOUT_CHOICES_INVALID', /1\.\.4, got 5/],
+    ['k < 1', ['-p', 'mixtral', '-k', '0'], TWO_ROWS, 'TURNOUT_CHOICES_INVALID', /got 0/],
+    ['factor 0', ['-p', 'mixtral', '-c', '0'], TWO_ROWS, 'TURNOUT_CAPACITY_INVALID', /got 0/],
+    ['a factor below 0', ['-p', 'mixtral', '-c', '-2'], TWO_ROWS, 'TURNOUT_CAPACITY_INVALID', /got -2/],
+    ['E = 0', ['-p', 'switch'], { logits: [[], []] }, 'TURNOUT_EXPERTS_INVALID', /got 0/],
+    [
+      'rows of different length',
+      ['-p', 'switch'],
+      { logits: [[1, 2], [1]] },
+      'TURNOUT_SHAPE_MISMATCH',
+      /row 1: expected 2 numbers, got 1/,
+    ],
+    [
+      'sequences of another sum',
+      ['-p', 'switch'],
+      { ...TWO_ROWS, sequences: [1] },
+      'TURNOUT_SHAPE_MISMATCH',
+      /T = 2, got a sum of 1/,
+    ],
+    [
+      'groups that do not divide E',
+      ['-p', 'deepseek-v3', '-k', '2'],
+      { logits: [[1, 2, 3]] },
+      'TURNOUT_EXPERTS_INVALID',
+      /divisor of E = 3, got 8/,
+    ],
+    ['an unknown preset', ['-p', 'mixtrel'], TWO_ROWS, 'TURNOUT_PRESET_UNKNOWN', /mixtral/],
+    [
+      'an unknown option',
+      ['-p', 'mixtral', '-o', '{"admitt": 1}'],
+      TWO_ROWS,
+      'TURNOUT_OPTIONS_INVALID',
+      /admitt/,
+    ],
+    [
+      'an unknown input',
+      ['-p', 'mixtral'],
+      { ...TWO_ROWS, logit: 1 },
+      'TURNOUT_INPUT_INVALID',
+      /logit: expected one of the keys/,
+    ],
+    ['no logits', ['-p', 'mixtral'], {}, 'TURNOUT_INPUT_INVALID', /logits: expected a list, got undefined/],
+    [
+      'what is no number',
+      ['-p', 'mixtral'],
+      { logits: [[1, 'two', 3]] },
+      'TURNOUT_INPUT_INVALID',
+      /row 0, column 1: .*got "two"/,
+    ],
+    ['what is no JSON', ['-p', 'mixtral'], '{"logits": [[1, 2', 'TURNOUT_INPUT_INVALID', /expected JSON/],
+    ['no rule at all', [], TWO_ROWS, 'TURNOUT_OPTIONS_INVALID', /algorithm/],
+  ];
+  for (const [name, args, input, code, message] of data) {
+    it(`${name}: ${code}, exit code 1`, () => {
+      const result = refuse(args, input);
+      expect(result.err.startsWith(`${code}: `)).toBe(true);
+      expect(result.err).toMatch(message);
+      expect(result.code).toBe(1);
+    });
+  }
+
+  it('a file that is not there, as text or as JSON', () => {
+    expect(refuse(['-p', 'switch', '/nowhere/x.json']).err).toMatch(/^TURNOUT_FILE_MISSING: .*nowhere/);
+    const error = JSON.parse(refuse(['-p', 'switch', '/nowhere/x.json', '--json']).err);
+    expect(error).toMatchObject({ code: 'TURNOUT_FILE_MISSING', details: { path: '/nowhere/x.json' } });
+  });
+
+  it('a wrong command line, with exit code 2', () => {
+    expect(refuse(['--presett', 'x']).code).toBe(2);
+    expect(refuse(['-p', 'mixtral', '-k', 'two']).code).toBe(2);
+  });
+
+  it('nothing when the reader goes away', () => {
+    const command = `${process.execPath} dist/src/cli/main.js route -p switch - | head -c 1`;
+    const input = JSON.stringify({ logits: Array.from({ length: 3000 }, () => [1, 2, 3, 4]) });
+    const result = spawnSync('sh', ['-c', command], {
+      input,
+      encoding: 'utf8',
+      cwd: join(import.meta.dirname, '..', '..'),
+    });
+    expect([result.stdout, result.stderr]).toEqual(['{', '']);
+  });
+});
