@@ -37,8 +37,6 @@ export const ERROR_CODES = {
     'An expert file has other inputs or outputs than x [n, H] -> y [n, H] in float32, or gives another number of rows.',
   TURNOUT_SESSION_FAILED:
     'ONNX Runtime could not open or run a graph. The message gives the file and its reason.',
-  TURNOUT_DEVICE_UNAVAILABLE:
-    'The execution provider or device is not there or does not work. `turnout doctor` lists those that do.',
   TURNOUT_LANE_DIED:
     'A lane ended while it computed. It is replaced: the call can be made again, for experts are pure.',
   TURNOUT_ABORTED: 'The call was aborted through its signal.',

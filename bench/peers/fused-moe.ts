@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { writeOnnxFile } from '#turnout/model/onnx-write.js';
-import type { Matrix } from '#turnout/tensor.js';
+import { writeOnnxFile } from '../../src/model/onnx-write.js';
+import type { Matrix } from '../../src/tensor.js';
 import type { ExpertSet } from '../support/experts.js';
 
 /** A whole layer in ONNX Runtime's fused operator. */

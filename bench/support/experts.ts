@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ExpertFile } from '#turnout/experts/backend.js';
-import { type OnnxGraph, type OnnxNode, type OnnxTensor, writeOnnxFile } from '#turnout/model/onnx-write.js';
+import type { ExpertFile } from '../../src/experts/backend.js';
+import { type OnnxGraph, type OnnxNode, type OnnxTensor, writeOnnxFile } from '../../src/model/onnx-write.js';
 
 /** Feed-forward experts with random weights: relu(x W1) W2, or (silu(x W1) * x W3) W2. */
 export interface ExpertsSpec {
@@ -16,7 +16,7 @@ export interface ExpertsSpec {
 }
 
 /** w1, w3 [H, F] and w2 [F, H], row-major; w3 only for swiglu. */
-export interface ExpertWeights {
+interface ExpertWeights {
   readonly w1: Float32Array;
   readonly w2: Float32Array;
   readonly w3?: Float32Array;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { runtimeInfo } from '#turnout/experts/session.js';
+import { runtimeInfo } from '../../src/experts/session.js';
 
 /** Milliseconds, smallest first. Only `measure` makes one, so percentiles are never taken of unsorted numbers. */
 export interface Samples {

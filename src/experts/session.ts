@@ -5,7 +5,7 @@ import type { Residency } from './backend.js';
 import { CallGate } from './call-gate.js';
 
 /** Element types that sessions take and give, with their arrays. */
-export interface TensorArrays {
+interface TensorArrays {
   float32: Float32Array;
   float64: Float64Array;
   int8: Int8Array;
@@ -18,16 +18,16 @@ export interface TensorArrays {
   uint64: BigUint64Array;
   bool: Uint8Array;
 }
-export type TensorType = keyof TensorArrays;
+type TensorType = keyof TensorArrays;
 
 /** A tensor as plain data, row-major: `data.length` is the product of `dims` (0 where one of them is 0). */
-export interface TensorOf<T extends TensorType> {
+interface TensorOf<T extends TensorType> {
   readonly type: T;
   readonly dims: readonly number[];
   readonly data: TensorArrays[T];
 }
 export type PlainTensor = { [T in TensorType]: TensorOf<T> }[TensorType];
-export type Tensors = Readonly<Record<string, PlainTensor>>;
+type Tensors = Readonly<Record<string, PlainTensor>>;
 
 /** An input or output of a graph. A dimension is a number, or a name where it is known only when run. */
 export interface TensorSpec {
@@ -186,7 +186,7 @@ export function runtimeInfo(): RuntimeInfo {
   };
 }
 
-export type ProviderTrial =
+type ProviderTrial =
   | { readonly ok: true; readonly milliseconds: number }
   | { readonly ok: false; readonly error: string };
 

@@ -106,10 +106,10 @@ export interface ProtoAttribute {
   readonly sparseTensor?: ProtoSparse | null;
   readonly sparseTensors: readonly ProtoSparse[];
 }
-export interface ProtoNode {
+interface ProtoNode {
   readonly attribute: readonly ProtoAttribute[];
 }
-export interface ProtoDim {
+interface ProtoDim {
   readonly value?: 'dimValue' | 'dimParam';
   readonly dimValue: Int64;
   readonly dimParam: string;

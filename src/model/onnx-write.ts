@@ -1,15 +1,16 @@
 import { open, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { TurnoutError } from '../errors.js';
-import { type OnnxPort, type OnnxType, typeCode } from './onnx.js';
+import type { OnnxPort } from './onnx.js';
 import { encodeModel } from './onnx-proto.js';
+import { type OnnxType, typeCode } from './onnx-types.js';
 
 /** Memory pages begin at multiples of it, so data that starts there can be mapped by every process. */
 const PAGE = 4096;
 /** Smaller tensors stay in the ONNX file: shapes and scalars are read when the graph is optimised. */
 const MIN_EXTERNAL_BYTES = 1024;
 
-export type OnnxAttribute =
+type OnnxAttribute =
   | { readonly int: number }
   | { readonly float: number }
   | { readonly string: string }

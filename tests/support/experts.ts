@@ -17,6 +17,6 @@ export async function temporaryExperts(spec: ExpertsSpec): Promise<TemporaryExpe
   return { ...(await makeExperts(folder, spec)), folder, remove };
 }
 
-export function temporaryFolder(): Promise<string> {
+function temporaryFolder(): Promise<string> {
   return mkdtemp(join(tmpdir(), 'turnout-test-'));
 }
