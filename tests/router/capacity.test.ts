@@ -54,6 +54,18 @@ describe('capacityOf', () => {
     }
   });
 
+  it("refuses V-MoE's factor of -1", () => {
+    const { cases } = vectors('vmoe_dispatch').cases.find(
+      ({ name }: { name: string }) => name === 'compute_capacity',
+    );
+    const [c] = cases.filter(
+      ({ expected_error }: { expected_error?: string }) => expected_error !== undefined,
+    );
+    expect(() => plain({ admit: { formula: 'v-moe', factor: c.capacity_factor } })).toThrow(
+      /above 0, got -1/,
+    );
+  });
+
   it('truncates for switch and gshard, which has k in it', () => {
     expect(capacityOf({ formula: 'switch', factor: 1.25 }, 10, 4, 1)).toBe(3);
     expect(capacityOf({ formula: 'gshard', factor: 1 }, 10, 4, 2)).toBe(5);

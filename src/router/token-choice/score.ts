@@ -1,3 +1,4 @@
+import { TurnoutError } from '../../errors.js';
 import { type Matrix, row, zeros } from '../../tensor.js';
 import { normal, rowKey } from '../random.js';
 import type { RouterInput } from '../routing.js';
@@ -67,7 +68,7 @@ function addNoise(options: ScoreOptions, input: RouterInput, rows: Rows, seed?: 
   const { logits, noise, noiseScale } = input;
   const kind = options.noise;
   if (!kind || (!noise && seed === undefined)) return logits;
-  if (kind.kind === 'learned' && !noiseScale) return logits;
+  if (kind.kind === 'learned' && !noiseScale) return withoutScale(logits, noise);
   const noisy = zeros(logits.rows, logits.cols);
   for (let t = 0; t < logits.rows; t++) {
     const key = rowKey({ seed: seed ?? 0, ...rows.source(t), use: 'noise' });
@@ -77,4 +78,12 @@ function addNoise(options: ScoreOptions, input: RouterInput, rows: Rows, seed?: 
     }
   }
   return noisy;
+}
+
+/** A noisy gate that gives no scale is one at evaluation; noise without its scale is a mistake. */
+function withoutScale(logits: Matrix, noise: Matrix | undefined): Matrix {
+  if (!noise) return logits;
+  throw new TurnoutError('TURNOUT_INPUT_INVALID', 'noise: expected noiseScale [T, E] beside it, got none', {
+    noise: [noise.rows, noise.cols],
+  });
 }
