@@ -42,6 +42,7 @@ export const ERROR_CODES = {
   TURNOUT_ABORTED: 'The call was aborted through its signal.',
   TURNOUT_DEADLINE_EXCEEDED: 'The call took longer than it was given. Give it more time or less work.',
   TURNOUT_CLOSED: 'It was closed before this call. Open a new one.',
+  TURNOUT_DEVICE_UNAVAILABLE: 'The device cannot be had here. `turnout doctor` tells what this machine has.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

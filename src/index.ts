@@ -18,7 +18,13 @@ export type { RouterChoice } from './model/layer-router.js';
 export { type Manifest, ManifestSchema } from './model/manifest.js';
 export { type Feeds, MoeModel, type OpenModelOptions, type Trace } from './model/moe-model.js';
 export { type BackendOptions, type LayerSource, type OpenLayer, openMoeLayer } from './model/open.js';
-export { type Package, packageProblems, readPackage, type VerifyOptions, verifyPackage } from './model/package.js';
+export {
+  type Package,
+  packageProblems,
+  readPackage,
+  type VerifyOptions,
+  verifyPackage,
+} from './model/package.js';
 export type { ModelTimes } from './model/program.js';
 export { createSampler, type Sampler, type SamplerOptions } from './model/sampler.js';
 export type { EndReason, Sequence, SequenceEvent, SequenceRequest } from './model/sequence.js';

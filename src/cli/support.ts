@@ -86,10 +86,37 @@ export function numberArgument(text: string): number {
 }
 
 /** Writes to standard output and waits until it is taken, so that a long result is never cut at the exit. */
-export function print(line: string): Promise<void> {
+export function write(text: string): Promise<void> {
   return new Promise((resolve, reject) => {
-    process.stdout.write(`${line}\n`, (error) => (error ? reject(error) : resolve()));
+    process.stdout.write(text, (error) => (error ? reject(error) : resolve()));
   });
+}
+
+export function print(line: string): Promise<void> {
+  return write(`${line}\n`);
+}
+
+/** The value of a flag as a number. Throws TURNOUT_INPUT_INVALID. */
+export function toNumber(text: string | undefined, flag: string): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (text.trim() !== '' && !Number.isNaN(value)) return value;
+  throw new TurnoutError('TURNOUT_INPUT_INVALID', `${flag}: expected a number, got ${text}`, {
+    flag,
+    got: text,
+  });
+}
+
+/** The value of --options, JSON itself or the name of a file, as a record. Throws TURNOUT_INPUT_INVALID or TURNOUT_OPTIONS_INVALID. */
+export async function readOverrides(source: string): Promise<Record<string, unknown>> {
+  const inline = source.trimStart().startsWith('{');
+  const value = parseJson(inline ? source : await readSource(source), '--options');
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new TurnoutError(
+    'TURNOUT_OPTIONS_INVALID',
+    `--options: expected an object, got ${JSON.stringify(value)}`,
+  );
 }
 
 /**

@@ -186,7 +186,7 @@ export function runtimeInfo(): RuntimeInfo {
   };
 }
 
-type ProviderTrial =
+export type ProviderTrial =
   | { readonly ok: true; readonly milliseconds: number }
   | { readonly ok: false; readonly error: string };
 

@@ -5,7 +5,7 @@ import { parseOptions, RouterOptions, smallestExperts } from '../../router/optio
 import { presetNames, presetOptions } from '../../router/presets.js';
 import { parseInput, RouteInput } from '../route-input.js';
 import { describeRouting, RouteOutput } from '../route-output.js';
-import { numberArgument, parseJson, print, readSource } from '../support.js';
+import { parseJson, print, readOverrides, readSource, toNumber } from '../support.js';
 
 interface Flags {
   preset?: string;
@@ -59,9 +59,7 @@ async function routeFile(file: string, flags: Flags): Promise<void> {
 
 /** The preset with what the command line lays over it. */
 async function readOptions(flags: Flags): Promise<RouterOptions> {
-  const given = flags.options === undefined ? {} : await readJson(flags.options);
-  if (typeof given !== 'object' || given === null || Array.isArray(given)) parseOptions(given);
-  const overrides = { ...(given as Record<string, unknown>) };
+  const overrides = flags.options === undefined ? {} : { ...(await readOverrides(flags.options)) };
   const { k, capacityFactor: factor } = flags;
   if (k !== undefined) overrides.select = { ...(overrides.select as object), k };
   if (factor !== undefined) overrides.admit = { ...asRecord(overrides.admit), factor };
@@ -70,9 +68,4 @@ async function readOptions(flags: Flags): Promise<RouterOptions> {
 
 function asRecord(value: unknown): object {
   return typeof value === 'object' && value !== null ? value : {};
-}
-
-async function readJson(source: string): Promise<unknown> {
-  const inline = source.trimStart().startsWith('{');
-  return parseJson(inline ? source : await readSource(source), '--options');
 }
