@@ -13,7 +13,10 @@ export interface ExpertBatch {
   readonly expert: number;
   /** n: rows of this batch, at least 1. */
   readonly rows: number;
-  /** Writes the n rows [n, H] into `into` from element `offset` on. Called once, by the backend, for the buffer it transfers. */
+  /**
+   * Writes the n rows [n, H] into `into` from element `offset` on. Called once, before `run` returns, so that the memory
+   * behind it may be used again; not called for a call that is refused. `into` must not be kept: it is transferred.
+   */
   gather(into: Float32Array, offset: number): void;
 }
 
@@ -25,7 +28,7 @@ export interface RunOptions {
 }
 
 export interface ExpertResults {
-  /** For each batch, in the order given: y [n, H]. */
+  /** For each batch, in the order given: y [n, H], the caller's to change. Outputs may share one buffer. */
   readonly outputs: readonly Float32Array[];
   /** Milliseconds: gathering rows, moving them to and from lanes, and the ONNX calls of the busiest lane. */
   readonly timing: { readonly gatherMs: number; readonly transportMs: number; readonly computeMs: number };

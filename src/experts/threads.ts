@@ -26,6 +26,11 @@ const MAX_LANES = 1024;
 /**
  * Opens experts in worker threads, every expert on every lane. Checks every file before it returns: throws what
  * `openInline` throws, and TURNOUT_OPTIONS_INVALID for a number of lanes that cannot be.
+ *
+ * A lane is `starting` until its experts are open, then `ready` or `busy`. When its thread ends, the calls on it fail
+ * with TURNOUT_LANE_DIED and it starts anew; it is `dead` while it cannot, and the next call on it tries again. After
+ * `close` lanes are `draining` until the calls under way have ended, then their threads are ended too. Threads that
+ * are idle do not keep the process alive.
  */
 export async function openThreads(
   files: readonly ExpertFile[],
@@ -73,7 +78,7 @@ class ThreadLane implements Lane {
   /** Threads that have not exited: the one of the pool, and those that are ending. */
   readonly #threads = new Set<Worker>();
   #pool: Piscina | undefined;
-  #opened = false;
+  #state: 'starting' | 'ready' | 'dead' = 'starting';
   #active = 0;
   #starts = 0;
   #closing = false;
@@ -85,14 +90,21 @@ class ThreadLane implements Lane {
 
   /** Starts the thread and opens the experts in it. */
   async open(): Promise<void> {
-    this.hidden = await this.#send<number>('open', undefined, []);
-    this.#opened = true;
+    this.#state = 'starting';
+    try {
+      this.hidden = await this.#send<number>('open', undefined, []);
+      this.#state = 'ready';
+    } catch (error) {
+      this.#state = 'dead';
+      throw error;
+    }
   }
 
   async compute(work: LaneWork): Promise<LaneResult> {
     this.#active++;
     try {
       const result = await this.#send<LaneResult>('compute', work, [work.buffer]);
+      this.#state = 'ready';
       this.#done.calls++;
       this.#done.batches += result.batches;
       this.#done.rows += result.rows;
@@ -141,14 +153,14 @@ class ThreadLane implements Lane {
     if (this.#closing || pool !== this.#pool) return;
     this.#pool = undefined;
     void pool.destroy();
-    const hadOpened = this.#opened;
-    this.#opened = false;
+    const wasReady = this.#state === 'ready';
+    this.#state = 'dead';
     // Calls that come meanwhile wait behind it and get its error themselves.
-    if (hadOpened) this.open().catch(() => {});
+    if (wasReady) this.open().catch(() => {});
   }
 
   stats(): LaneStats {
-    const state = this.#opened ? (this.#active > 0 ? 'busy' : 'ready') : this.#pool ? 'starting' : 'dead';
+    const state = this.#state === 'ready' && this.#active > 0 ? 'busy' : this.#state;
     return { lane: this.#lane, device: 'cpu', state, ...this.#done, restarts: Math.max(0, this.#starts - 1) };
   }
 

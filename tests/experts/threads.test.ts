@@ -160,6 +160,7 @@ describe('thread lanes', () => {
           code: 'TURNOUT_FILE_MISSING',
           details: { file: path },
         });
+        expect(backend.lanes()).toMatchObject([{ state: 'dead' }]);
       } finally {
         await rename(`${path}.away`, path);
       }
