@@ -3,28 +3,28 @@ import type { Residency } from '../experts/backend.js';
 import type { GenerateOptions } from '../model/generate.js';
 import type { RouterChoice } from '../model/layer-router.js';
 import type { OpenModelOptions } from '../model/moe-model.js';
-import { BACKENDS, type BackendName } from '../model/open.js';
+import type { BackendName } from '../model/open.js';
 import type { RouterOverrides } from '../router/options.js';
-import { toNumber } from './support.js';
+import { numberArgument } from './support.js';
 
 /** The flags of `turnout run` as commander gives them. */
 export interface RunFlags {
   readonly package: string;
-  readonly backend?: string;
-  readonly lanes?: string;
+  readonly backend: BackendName;
+  readonly lanes?: number;
   readonly devices?: string;
-  readonly residency?: string;
+  readonly residency: Residency;
   readonly preset?: string;
   readonly options?: string;
-  readonly capacityFactor?: string;
-  readonly k?: string;
-  readonly maxTokens?: string;
-  readonly temperature?: string;
-  readonly topK?: string;
-  readonly topP?: string;
-  readonly seed?: string;
+  readonly capacityFactor?: number | 'none';
+  readonly k?: number;
+  readonly maxTokens?: number;
+  readonly temperature: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly seed?: number;
   readonly stop?: readonly string[];
-  readonly timeout?: string;
+  readonly timeout?: number;
   readonly tokens?: true;
   readonly json?: true;
 }
@@ -34,37 +34,27 @@ export function modelOptions(
   flags: RunFlags,
   overrides: Record<string, unknown> | undefined,
 ): OpenModelOptions {
+  const { backend, residency } = flags;
   const lanes = lanesOf(flags);
   const router = routerChoice(flags, overrides);
-  return {
-    backend: oneOf('--backend', flags.backend ?? 'threads', BACKENDS) as BackendName,
-    residency: oneOf('--residency', flags.residency ?? 'packed', ['packed', 'mapped']) as Residency,
-    ...(lanes === undefined ? {} : { lanes }),
-    ...(router === undefined ? {} : { router }),
-  };
+  return { backend, residency, ...(lanes && { lanes }), ...(router && { router }) };
 }
 
-export function generateOptions(flags: RunFlags): GenerateOptions {
-  const numbers = {
-    maxTokens: toNumber(flags.maxTokens, '--max-tokens'),
-    temperature: toNumber(flags.temperature, '--temperature') ?? 0.7,
-    topK: toNumber(flags.topK, '--top-k'),
-    topP: toNumber(flags.topP, '--top-p'),
-    seed: toNumber(flags.seed, '--seed'),
-    timeoutMs: toNumber(flags.timeout, '--timeout'),
-  };
-  const given = Object.entries(numbers).filter(([, value]) => value !== undefined);
-  return { ...Object.fromEntries(given), ...(flags.stop ? { stop: flags.stop } : {}) };
+/** What generation takes, for a continuation of `maxTokens` tokens where the flags name no other number. */
+export function generateOptions(flags: RunFlags, maxTokens?: number): GenerateOptions {
+  const { temperature, topK, topP, seed, stop, timeout: timeoutMs } = flags;
+  const all = { maxTokens: flags.maxTokens ?? maxTokens, temperature, topK, topP, seed, stop, timeoutMs };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
 /** One lane for each device; these backends have the CPU alone. */
 function lanesOf(flags: RunFlags): number | undefined {
-  const lanes = toNumber(flags.lanes, '--lanes');
+  const { lanes } = flags;
   if (flags.devices === undefined) return lanes;
   const devices = flags.devices.split(',').map((device) => device.trim());
   const other = devices.find((device) => device !== 'cpu');
   if (other !== undefined) {
-    const message = `--devices: ${flags.backend ?? 'threads'} runs experts on cpu; ${JSON.stringify(other)} needs a pinned process, which this version does not have`;
+    const message = `--devices: ${flags.backend} runs experts on cpu; ${JSON.stringify(other)} needs a pinned process, which this version does not have`;
     throw new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', message, { device: other });
   }
   if (flags.backend === 'inline' && devices.length > 1) {
@@ -82,13 +72,12 @@ function routerChoice(
   flags: RunFlags,
   overrides: Record<string, unknown> | undefined,
 ): RouterChoice | undefined {
-  const { preset, capacityFactor } = flags;
-  const k = toNumber(flags.k, '--k');
+  const { preset, capacityFactor, k } = flags;
   const options: Record<string, unknown> = { ...overrides };
   if (k !== undefined) options.select = { ...record(options.select), k };
   if (capacityFactor === 'none') options.admit = 'none';
   else if (capacityFactor !== undefined) {
-    options.admit = { ...record(options.admit), factor: toNumber(capacityFactor, '--capacity-factor') };
+    options.admit = { ...record(options.admit), factor: capacityFactor };
   }
   const named = preset === undefined ? {} : { preset };
   if (Object.keys(options).length > 0) return { ...named, options: options as RouterOverrides };
@@ -99,11 +88,7 @@ function record(value: unknown): object {
   return value !== null && typeof value === 'object' ? value : {};
 }
 
-function oneOf(flag: string, value: string, values: readonly string[]): string {
-  if (values.includes(value)) return value;
-  throw new TurnoutError(
-    'TURNOUT_OPTIONS_INVALID',
-    `${flag}: expected ${values.join(' or ')}, got ${value}`,
-    { flag, got: value },
-  );
+/** The value of --capacity-factor: a number, or `none`. */
+export function factorArgument(text: string): number | 'none' {
+  return text === 'none' ? text : numberArgument(text);
 }

@@ -96,17 +96,6 @@ export function print(line: string): Promise<void> {
   return write(`${line}\n`);
 }
 
-/** The value of a flag as a number. Throws TURNOUT_INPUT_INVALID. */
-export function toNumber(text: string | undefined, flag: string): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (text.trim() !== '' && !Number.isNaN(value)) return value;
-  throw new TurnoutError('TURNOUT_INPUT_INVALID', `${flag}: expected a number, got ${text}`, {
-    flag,
-    got: text,
-  });
-}
-
 /** The value of --options, JSON itself or the name of a file, as a record. Throws TURNOUT_INPUT_INVALID or TURNOUT_OPTIONS_INVALID. */
 export async function readOverrides(source: string): Promise<Record<string, unknown>> {
   const inline = source.trimStart().startsWith('{');

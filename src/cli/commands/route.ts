@@ -5,7 +5,7 @@ import { parseOptions, RouterOptions, smallestExperts } from '../../router/optio
 import { presetNames, presetOptions } from '../../router/presets.js';
 import { parseInput, RouteInput } from '../route-input.js';
 import { describeRouting, RouteOutput } from '../route-output.js';
-import { parseJson, print, readOverrides, readSource, toNumber } from '../support.js';
+import { numberArgument, parseJson, print, readOverrides, readSource } from '../support.js';
 
 interface Flags {
   preset?: string;

@@ -1,14 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { GenerateResult } from '../../model/generate.js';
 import { MoeModel } from '../../model/moe-model.js';
+import { BACKENDS } from '../../model/open.js';
 import { BUNDLED, progressLine } from '../packages.js';
 import { drawGeneration, generationJson } from '../render/generation.js';
 import { drawHeatMap } from '../render/heat-map.js';
 import { type Style, styleOf } from '../render/style.js';
-import { generateOptions, modelOptions, type RunFlags } from '../run-options.js';
-import { interruptSignal, print, readOverrides, readSource, write } from '../support.js';
+import { factorArgument, generateOptions, modelOptions, type RunFlags } from '../run-options.js';
+import { interruptSignal, numberArgument, print, readOverrides, readSource, write } from '../support.js';
 
 const EXAMPLES = `
 Examples:
@@ -21,28 +22,34 @@ Without text it continues one held-out sentence of each domain of the package. -
 package, --options changes single stages of it (see turnout route --help).`;
 
 /** Tokens after each held-out sentence: enough to see the routing of six domains on a screen or two. */
-const HELD_OUT_TOKENS = '48';
+const HELD_OUT_TOKENS = 48;
 
 /** `turnout run`: text in, its continuation out, and which experts took each token. */
 export const runCommand = new Command('run')
   .description('Continue a text with a package, and draw its routing.')
   .argument('[text]', 'the text; - reads standard input; held-out sentences where left out')
   .option('--package <dir>', 'folder of the package', BUNDLED)
-  .option('--backend <name>', 'where experts run: inline or threads (default)')
-  .option('--lanes <number>', 'worker threads; the number of cores where left out')
+  .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('threads'))
+  .option('--lanes <number>', 'worker threads; the number of cores where left out', numberArgument)
   .option('--devices <list>', 'a device for each lane; cpu is what these backends have')
-  .option('--residency <kind>', 'packed (default) or mapped weights')
+  .addOption(
+    new Option('--residency <kind>', 'of the weights').choices(['packed', 'mapped']).default('packed'),
+  )
   .option('-p, --preset <name>', 'another rule for all layers')
   .option('-o, --options <json>', 'a JSON file, or JSON itself: options over the rule')
-  .option('-k, --k <number>', 'choices per token')
-  .option('-c, --capacity-factor <number>', 'another capacity factor; none for dropless')
-  .option('-n, --max-tokens <number>', 'tokens to generate at most (default 128)')
-  .option('-t, --temperature <number>', '0 takes the most probable token (default 0.7)')
-  .option('--top-k <number>', 'sample from this many tokens')
-  .option('--top-p <number>', 'sample from this share of the probability')
-  .option('--seed <number>', 'equal seeds give equal texts (default 0)')
+  .option('-k, --k <number>', 'choices per token', numberArgument)
+  .option('-c, --capacity-factor <number>', 'another capacity factor; none for dropless', factorArgument)
+  .option(
+    '-n, --max-tokens <number>',
+    'tokens to generate at most (128, or 48 after held-out text)',
+    numberArgument,
+  )
+  .option('-t, --temperature <number>', '0 takes the most probable token', numberArgument, 0.7)
+  .option('--top-k <number>', 'sample from this many tokens', numberArgument)
+  .option('--top-p <number>', 'sample from this share of the probability', numberArgument)
+  .option('--seed <number>', 'equal seeds give equal texts (default 0)', numberArgument)
   .option('--stop <text...>', 'texts that end the continuation')
-  .option('--timeout <ms>', 'time limit of a continuation')
+  .option('--timeout <ms>', 'time limit of a continuation', numberArgument)
   .option('--tokens', 'list every choice of every token')
   .option('--json', 'print text and routing as JSON')
   .addHelpText('after', EXAMPLES)
@@ -58,7 +65,7 @@ async function run(text: string | undefined, flags: RunFlags): Promise<void> {
     flags,
     flags.options === undefined ? undefined : await readOverrides(flags.options),
   );
-  const generate = generateOptions(text === undefined ? { maxTokens: HELD_OUT_TOKENS, ...flags } : flags);
+  const generate = generateOptions(flags, text === undefined ? HELD_OUT_TOKENS : undefined);
   const signal = interruptSignal();
   const source = text === '-' ? await readSource('-') : text;
   const progress = progressLine();
