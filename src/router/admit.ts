@@ -1,5 +1,5 @@
 import { capacityOf } from './capacity.js';
-import { rowKey, uniform } from './random.js';
+import { admissionOrder, type Priority } from './priority.js';
 import {
   type CapacityGroup,
   DROP_REASONS,
@@ -24,9 +24,6 @@ export interface Admission {
   readonly states: readonly RequestState[];
 }
 
-type Limit = AdmitLimit & { readonly priority: Priority };
-type Priority = NonNullable<AdmitLimit['priority']>;
-
 /** Tokens that compete with each other: rows start .. start + length. */
 interface Group {
   readonly start: number;
@@ -49,7 +46,7 @@ interface Context {
 
 const CAPACITY = DROP_REASONS.indexOf('capacity');
 
-/** Orders in which slots are numbered by token afterwards, as DeepSpeed does, not by who was admitted first. */
+/** Priorities after which slots are numbered by token, as DeepSpeed does, not by who was admitted first. */
 const RENUMBERED: readonly Priority[] = ['probability', 'logit', 'random'];
 
 /**
@@ -70,7 +67,7 @@ export function admit(
     reason: selection.reason.slice(),
     slot: new Int32Array(selection.expert.length).fill(-1),
   };
-  const limit = options === 'none' ? undefined : { ...options, priority: options.priority ?? 'token-major' };
+  const limit = options === 'none' ? undefined : options;
   const groups = makeGroups(limit, selection, call.rows);
   let moved = false;
   for (const group of groups) moved = admitGroup(context, group, limit) || moved;
@@ -88,7 +85,7 @@ export function admit(
   };
 }
 
-function makeGroups(limit: Limit | undefined, selection: Selection, { spans }: Rows): Group[] {
+function makeGroups(limit: AdmitLimit | undefined, selection: Selection, { spans }: Rows): Group[] {
   const { experts: E, choices: k, tokens: T } = selection;
   if (!limit || (limit.scope ?? 'request') === 'request') {
     return spans.map(({ start, length, state }) => ({
@@ -106,11 +103,11 @@ function makeGroups(limit: Limit | undefined, selection: Selection, { spans }: R
 }
 
 /** Admits the assignments of one group in order of priority; tells whether it moved any. */
-function admitGroup(context: Context, group: Group, limit: Limit | undefined): boolean {
+function admitGroup(context: Context, group: Group, limit: AdmitLimit | undefined): boolean {
   const { expert, reason, slot, selection } = context;
   const priority = limit?.priority ?? 'token-major';
   let moved = false;
-  for (const a of admissionOrder(context, group, priority)) {
+  for (const a of admissionOrder(priority, group, context)) {
     const t = Math.floor(a / selection.choices);
     const capacity = group.capacityAt(t);
     if (group.kept[expert[a]] >= capacity && limit?.overflow === 'next-best') {
@@ -122,51 +119,6 @@ function admitGroup(context: Context, group: Group, limit: Limit | undefined): b
   }
   if (RENUMBERED.includes(priority)) renumber(context, group);
   return moved;
-}
-
-/** Assignments of the group that still stand, first admitted first. */
-function admissionOrder(context: Context, group: Group, priority: Priority): Int32Array {
-  const { selection, expert, reason } = context;
-  const K = selection.choices;
-  const order = new Int32Array(group.length * K);
-  let n = 0;
-  for (let a = group.start * K; a < (group.start + group.length) * K; a++) {
-    if (expert[a] >= 0 && reason[a] === 0) order[n++] = a;
-  }
-  const standing = order.subarray(0, n);
-  if (priority === 'token-major') return standing;
-  const byChoice = priority === 'k-major' || priority === 'batch-prioritised';
-  const value = priorityValue(context, priority);
-  const values = new Float64Array(group.length * K);
-  for (const a of standing) values[a - group.start * K] = value(a);
-  return standing.sort(
-    (a, b) =>
-      (byChoice ? (a % K) - (b % K) : 0) ||
-      values[b - group.start * K] - values[a - group.start * K] ||
-      a - b,
-  );
-}
-
-/** The number by which assignments are ranked within their class; larger is admitted earlier. */
-function priorityValue(context: Context, priority: Priority): (a: number) => number {
-  const { selection, input, rows, seed, expert } = context;
-  const { choices: K, experts: E, score, scores } = selection;
-  const tokenOf = (a: number) => Math.floor(a / K);
-  switch (priority) {
-    case 'probability':
-      return (a) => score[a];
-    case 'logit':
-      return (a) => input.logits.data[tokenOf(a) * E + expert[a]];
-    case 'batch-prioritised':
-      return (a) =>
-        scores.data.subarray(tokenOf(a) * E, (tokenOf(a) + 1) * E).reduce((m, s) => Math.max(m, s));
-    case 'random':
-      return (a) =>
-        input.uniforms?.data[a] ??
-        uniform(rowKey({ seed, ...rows.source(tokenOf(a)), use: 'priority' }), a % K);
-    default:
-      return () => 0;
-  }
 }
 
 /** The best-ranked expert with room that the token may take and does not hold through another choice; -1 if none. */

@@ -21,7 +21,7 @@ function roundHalfEven(x: number): number {
 const FORMULAS: Record<Exclude<Formula, 'fixed'>, (sizes: Sizes) => number> = {
   // Fedus et al. 2021, eq. 3, gives no rounding; truncated as the authors' Mesh code does, without its limits.
   switch: ({ tokens: T, experts: E, factor: f }) => Math.floor((T / E) * f),
-  // Lepikhin et al. 2020, section 3.2: 2N / (G * E) for k = 2; truncated as Lingvo does.
+  // Lepikhin et al. 2020, section 2.2: 2N / (G * E) for k = 2; truncated as Lingvo does.
   gshard: ({ tokens: T, experts: E, choices: k, factor: f }) => Math.floor((k * T * f) / E),
   // vmoe/moe.py compute_capacity, multiple_of = 4.
   'v-moe': ({ tokens: T, experts: E, choices: k, factor: f }) =>

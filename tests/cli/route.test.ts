@@ -1,11 +1,10 @@
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Value } from 'typebox/value';
 import { describe, expect, it } from 'vitest';
 import { presetNames } from '#turnout/router/presets.js';
-import { turnout } from '../support/cli.js';
+import { shell, turnout } from '../support/cli.js';
 
 const TWO_ROWS = {
   logits: [
@@ -14,24 +13,24 @@ const TWO_ROWS = {
   ],
 };
 
-function route(args: readonly string[], input: unknown = TWO_ROWS) {
-  const result = turnout(['route', ...args], typeof input === 'string' ? input : JSON.stringify(input));
+async function route(args: readonly string[], input: unknown = TWO_ROWS) {
+  const result = await turnout(['route', ...args], typeof input === 'string' ? input : JSON.stringify(input));
   expect(result.err).toBe('');
   expect(result.code).toBe(0);
   return JSON.parse(result.out);
 }
 
-function refuse(args: readonly string[], input: unknown = TWO_ROWS) {
-  const result = turnout(['route', ...args], typeof input === 'string' ? input : JSON.stringify(input));
+async function refuse(args: readonly string[], input: unknown = TWO_ROWS) {
+  const result = await turnout(['route', ...args], typeof input === 'string' ? input : JSON.stringify(input));
   expect(result.out).toBe('');
   expect(result.err).not.toContain('    at ');
   return result;
 }
 
 describe('turnout route', () => {
-  it('prints the routing of a preset with options over it', () => {
+  it.concurrent('prints the routing of a preset with options over it', async ({ expect }) => {
     const options = { admit: { formula: 'fixed', capacity: 1 } };
-    const out = route(['--preset', 'mixtral', '--options', JSON.stringify(options)]);
+    const out = await route(['--preset', 'mixtral', '--options', JSON.stringify(options)]);
     const first = 1 / (1 + Math.exp(-1));
     expect(out).toMatchObject({
       preset: 'mixtral',
@@ -69,13 +68,13 @@ describe('turnout route', () => {
     ]);
   });
 
-  it('reads input and options from files, and takes the short options', () => {
+  it.concurrent('reads input and options from files, and takes the short options', async ({ expect }) => {
     const folder = mkdtempSync(join(tmpdir(), 'turnout-route-'));
     const input = join(folder, 'input.json');
     const options = join(folder, 'options.json');
     writeFileSync(input, JSON.stringify(TWO_ROWS));
     writeFileSync(options, JSON.stringify({ weigh: { by: 'normalised' } }));
-    const out = route([
+    const out = await route([
       input,
       '--preset',
       'olmoe',
@@ -94,69 +93,74 @@ describe('turnout route', () => {
     expect(out.K).toBe(3);
   });
 
-  it('takes whole options without a preset, and no capacity as null', () => {
+  it.concurrent('takes whole options without a preset, and no capacity as null', async ({ expect }) => {
     const options = {
       algorithm: 'token-choice',
       score: { function: 'identity' },
       select: { k: 1 },
       weigh: { by: 'score' },
     };
-    const out = route(['--options', JSON.stringify(options)]);
+    const out = await route(['--options', JSON.stringify(options)]);
     expect([out.preset, out.capacity, out.assignments[1].weight]).toEqual([null, [null], 2]);
   });
 
-  it('keeps sequences apart, and says what is not causal', () => {
+  it.concurrent('keeps sequences apart, and says what is not causal', async ({ expect }) => {
     const admit = { formula: 'fixed', capacity: 1 };
-    const apart = route(['-p', 'switch', '-o', JSON.stringify({ admit })], {
+    const apart = await route(['-p', 'switch', '-o', JSON.stringify({ admit })], {
       ...TWO_ROWS,
       sequences: [1, 1],
     });
     expect(apart.kept).toEqual([2, 0, 0, 0]);
     expect(apart.causal).toBe(false);
-    const together = route(['-p', 'switch', '-o', JSON.stringify({ admit: { ...admit, scope: 'call' } })], {
-      ...TWO_ROWS,
-      sequences: [1, 1],
-    });
+    const together = await route(
+      ['-p', 'switch', '-o', JSON.stringify({ admit: { ...admit, scope: 'call' } })],
+      {
+        ...TWO_ROWS,
+        sequences: [1, 1],
+      },
+    );
     expect([together.kept, together.causal]).toEqual([[1, 0, 0, 0], false]);
     expect(together.notCausalBecause).toContain('call');
   });
 
-  it('takes the random numbers to use', () => {
+  it.concurrent('takes the random numbers to use', async ({ expect }) => {
     const input = { logits: [[1, 0.5]], uniforms: [[0, 0.999]] };
-    const out = route(['-p', 'gshard'], input);
+    const out = await route(['-p', 'gshard'], input);
     expect(out.assignments[1]).toMatchObject({ dropped: 'later-choice', weight: 0, slot: null });
   });
 
-  it('reads what JSON cannot say: bare or quoted infinities', () => {
-    const bare = route(['-p', 'mixtral'], '{"logits": [[1, -Infinity, 0]]}');
-    const quoted = route(['-p', 'mixtral'], { logits: [[1, '-inf', 0]] });
+  it.concurrent('reads what JSON cannot say: bare or quoted infinities', async ({ expect }) => {
+    const bare = await route(['-p', 'mixtral'], '{"logits": [[1, -Infinity, 0]]}');
+    const quoted = await route(['-p', 'mixtral'], { logits: [[1, '-inf', 0]] });
     expect(bare.assignments).toEqual(quoted.assignments);
     expect(bare.assignments.map(({ expert }: { expert: number }) => expert)).toEqual([0, 2]);
   });
 
-  it('works without tokens', () => {
-    const out = route(['-p', 'deepseek-v3'], { logits: [] });
+  it.concurrent('works without tokens', async ({ expect }) => {
+    const out = await route(['-p', 'deepseek-v3'], { logits: [] });
     expect(out).toMatchObject({ T: 0, assignments: [] });
-    expect(route(['-p', 'mixtral', '--experts', '6'], { logits: [] }).load).toEqual([0, 0, 0, 0, 0, 0]);
+    expect((await route(['-p', 'mixtral', '--experts', '6'], { logits: [] })).load).toEqual([
+      0, 0, 0, 0, 0, 0,
+    ]);
   });
 
-  it('prints schemas that its own input, options and output fit', () => {
-    const schemas = JSON.parse(turnout(['route', '--schema']).out);
+  it.concurrent('prints schemas that its own input, options and output fit', async ({ expect }) => {
+    const schemas = JSON.parse((await turnout(['route', '--schema'])).out);
     expect(Object.keys(schemas)).toEqual(['input', 'options', 'output']);
     expect([
       ...Value.Errors(schemas.input, { logits: [[1, 'NaN']], sequences: [1], uniforms: [[0]] }),
     ]).toEqual([]);
     expect(Value.Check(schemas.input, { logit: [[1]] })).toBe(false);
     for (const preset of ['mixtral', 'gshard', 'deepspeed-moe', 'shazeer-noisy']) {
-      const out = route(['-p', preset]);
+      const out = await route(['-p', preset]);
       expect([...Value.Errors(schemas.output, out)]).toEqual([]);
       expect([...Value.Errors(schemas.options, out.options)]).toEqual([]);
     }
   });
 
-  it('lists the presets, and has help with an example', () => {
-    expect(turnout(['route', '--list-presets']).out.trim().split('\n')).toEqual(presetNames);
-    const help = turnout(['route', '--help']);
+  it.concurrent('lists the presets, and has help with an example', async ({ expect }) => {
+    expect((await turnout(['route', '--list-presets'])).out.trim().split('\n')).toEqual(presetNames);
+    const help = await turnout(['route', '--help']);
     expect(help.code).toBe(0);
     expect(help.out).toContain('turnout route --preset switch');
   });
@@ -233,33 +237,30 @@ describe('turnout route refuses', () => {
     ['no rule at all', [], TWO_ROWS, 'TURNOUT_OPTIONS_INVALID', /algorithm/],
   ];
   for (const [name, args, input, code, message] of data) {
-    it(`${name}: ${code}, exit code 1`, () => {
-      const result = refuse(args, input);
+    it.concurrent(`${name}: ${code}, exit code 1`, async ({ expect }) => {
+      const result = await refuse(args, input);
       expect(result.err.startsWith(`${code}: `)).toBe(true);
       expect(result.err).toMatch(message);
       expect(result.code).toBe(1);
     });
   }
 
-  it('a file that is not there, as text or as JSON', () => {
-    expect(refuse(['-p', 'switch', '/nowhere/x.json']).err).toMatch(/^TURNOUT_FILE_MISSING: .*nowhere/);
-    const error = JSON.parse(refuse(['-p', 'switch', '/nowhere/x.json', '--json']).err);
+  it.concurrent('a file that is not there, as text or as JSON', async ({ expect }) => {
+    expect((await refuse(['-p', 'switch', '/nowhere/x.json'])).err).toMatch(
+      /^TURNOUT_FILE_MISSING: .*nowhere/,
+    );
+    const error = JSON.parse((await refuse(['-p', 'switch', '/nowhere/x.json', '--json'])).err);
     expect(error).toMatchObject({ code: 'TURNOUT_FILE_MISSING', details: { path: '/nowhere/x.json' } });
   });
 
-  it('a wrong command line, with exit code 2', () => {
-    expect(refuse(['--presett', 'x']).code).toBe(2);
-    expect(refuse(['-p', 'mixtral', '-k', 'two']).code).toBe(2);
+  it.concurrent('a wrong command line, with exit code 2', async ({ expect }) => {
+    expect((await refuse(['--presett', 'x'])).code).toBe(2);
+    expect((await refuse(['-p', 'mixtral', '-k', 'two'])).code).toBe(2);
   });
 
-  it('nothing when the reader goes away', () => {
-    const command = `${process.execPath} dist/src/cli/main.js route -p switch - | head -c 1`;
+  it.concurrent('nothing when the reader goes away', async ({ expect }) => {
     const input = JSON.stringify({ logits: Array.from({ length: 3000 }, () => [1, 2, 3, 4]) });
-    const result = spawnSync('sh', ['-c', command], {
-      input,
-      encoding: 'utf8',
-      cwd: join(import.meta.dirname, '..', '..'),
-    });
-    expect([result.stdout, result.stderr]).toEqual(['{', '']);
+    const result = await shell('$TURNOUT route -p switch - | head -c 1', input);
+    expect([result.out, result.err]).toEqual(['{', '']);
   });
 });

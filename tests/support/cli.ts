@@ -1,16 +1,32 @@
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 
-const MAIN = join(import.meta.dirname, '..', '..', 'dist', 'src', 'cli', 'main.js');
+const ROOT = join(import.meta.dirname, '..', '..');
+const MAIN = join(ROOT, 'dist', 'src', 'cli', 'main.js');
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
 
 /** Runs the real command with arguments and standard input. */
-export function turnout(
-  args: readonly string[],
-  input = '',
-): { code: number | null; out: string; err: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], {
-    input,
-    encoding: 'utf8',
-  });
-  return { code: status, out: stdout, err: stderr };
+export function turnout(args: readonly string[], input = ''): Promise<Outcome> {
+  return run(process.execPath, [MAIN, ...args], input);
+}
+
+/** Runs a line of shell in which `$TURNOUT` is the real command. */
+export function shell(line: string, input = ''): Promise<Outcome> {
+  return run('sh', ['-c', line.replaceAll('$TURNOUT', `'${process.execPath}' '${MAIN}'`)], input);
+}
+
+async function run(command: string, args: readonly string[], input: string): Promise<Outcome> {
+  const child = spawn(command, args, { cwd: ROOT });
+  // A command that refuses its arguments ends before it reads.
+  child.stdin.on('error', () => {});
+  child.stdin.end(input);
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  const [code, out, err] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+  return { code, out, err };
 }

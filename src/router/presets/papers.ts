@@ -16,7 +16,7 @@ export const PAPER_PRESETS = {
   /**
    * GShard, Lepikhin et al. 2020, Algorithm 1: softmax BEFORE top-2, weights g1 and g2 divided by their sum BEFORE
    * drops, second expert kept with probability 2 * g2, all first choices before all second ones. Capacity 2N/(G*E) per
-   * local group (section 3.2), here a sequence, and at least 1.
+   * local group (section 2.2), here a sequence, and at least 1.
    */
   gshard: {
     algorithm: 'token-choice',

@@ -11,7 +11,7 @@ export const NoiseOptions = Type.Union(
     ),
     record(
       { kind: Type.Literal('over-experts'), scale: Type.Number({ exclusiveMinimum: 0 }) },
-      'N(0,1) * scale / E (V-MoE, section 2.1).',
+      'N(0,1) * scale / E (V-MoE, eq. 2).',
     ),
   ],
   { description: 'Noise added to the logits; it chooses and weighs.' },
