@@ -1,3 +1,4 @@
+import { type Choice, scoresOf } from '../finish.js';
 import type { RouterInput, Selection } from '../routing.js';
 import type { Rows } from '../rows.js';
 import type { TokenChoiceOptions } from './options.js';
@@ -5,14 +6,8 @@ import { score } from './score.js';
 import { select } from './select.js';
 import { weigh } from './weigh.js';
 
-/** A selection, and how to weigh it again where overflow moved tokens to other experts. */
-export interface TokenChoice {
-  readonly selection: Selection;
-  weighAgain(expert: Int32Array): Float32Array;
-}
-
 /** The first three stages: score, select, weigh. */
-export function tokenChoice(options: TokenChoiceOptions, input: RouterInput, rows: Rows): TokenChoice {
+export function tokenChoice(options: TokenChoiceOptions, input: RouterInput, rows: Rows): Choice {
   const choices = options.select.k;
   const scored = score(options.score, input, rows, options.seed);
   const { expert, reason, ranking } = select(options, scored, input, rows);
@@ -31,14 +26,4 @@ export function tokenChoice(options: TokenChoiceOptions, input: RouterInput, row
     badRows: rows.badRows,
   };
   return { selection, weighAgain };
-}
-
-/** The score of each choice [T * K]; 0 where there is none. */
-export function scoresOf(
-  scores: Float32Array,
-  expert: Int32Array,
-  experts: number,
-  choices: number,
-): Float32Array {
-  return Float32Array.from(expert, (e, a) => (e < 0 ? 0 : scores[Math.floor(a / choices) * experts + e]));
 }
