@@ -134,6 +134,7 @@ class ThreadLane implements Lane {
       workerData,
       minThreads: 1,
       maxThreads: 1,
+      // As fast as 'sync' (30 us there and back, 'disabled' 80), and the idle thread's event loop goes on.
       atomics: 'async',
       recordTiming: false,
     });
