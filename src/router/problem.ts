@@ -79,14 +79,18 @@ function unionProblem(variants: readonly TSchema[], value: unknown, path: string
   return { path: join(path, key), expected: `one of ${options.join(', ')}`, got: show(value[key]) };
 }
 
-/** The variant whose literal keys all match; the one with the most of them. */
+/** Of the variants whose literal keys all fit, the one that knows most keys of the value, then the one with most literals. */
 function chooseVariant(records: readonly Node[], value: Json): Node | undefined {
   const literalsOf = (node: Node) =>
     Object.entries(node.properties!).filter(([, schema]) => (schema as Node).const !== undefined);
-  const matching = records.filter((node) =>
-    literalsOf(node).every(([key, s]) => value[key] === (s as Node).const),
-  );
-  return matching.sort((a, b) => literalsOf(b).length - literalsOf(a).length)[0];
+  const fits = (node: Node) =>
+    literalsOf(node).every(
+      ([key, schema]) =>
+        value[key] === (schema as Node).const || (value[key] === undefined && !node.required?.includes(key)),
+    );
+  const unknown = (node: Node) => Object.keys(value).filter((key) => !(key in node.properties!)).length;
+  const given = (node: Node) => literalsOf(node).filter(([key]) => value[key] !== undefined).length;
+  return records.filter(fits).sort((a, b) => unknown(a) - unknown(b) || given(b) - given(a))[0];
 }
 
 function discriminator(records: readonly Node[]): [string, string[]] {

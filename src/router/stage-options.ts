@@ -84,7 +84,7 @@ export const FactorAdmit = record(
 
 export const FixedAdmit = record(
   {
-    formula: Type.Literal('fixed'),
+    formula: Type.Optional(Type.Literal('fixed')),
     capacity: Type.Integer({ minimum: 1, description: 'The most rows that an expert takes.' }),
     ...competition,
   },

@@ -236,6 +236,11 @@ describe('presetOptions', () => {
     });
   });
 
+  it('takes a capacity in rows, with or without the word for it', () => {
+    expect(presetOptions('mixtral', { admit: { capacity: 3 } }).admit).toEqual({ capacity: 3 });
+    expect(presetOptions('gshard', { admit: { capacity: 3 } }).admit).not.toHaveProperty('factor');
+  });
+
   it('takes the options of a package', () => {
     const admit = {
       factor: 2,

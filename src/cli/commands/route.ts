@@ -47,6 +47,8 @@ async function routeFile(file: string, flags: Flags): Promise<void> {
     return print(JSON.stringify({ input: RouteInput, options: RouterOptions, output: RouteOutput }, null, 2));
   }
   const options = await readOptions(flags);
+  if (file === '-' && process.stdin.isTTY)
+    process.stderr.write('Reading JSON from the terminal; end it with Ctrl-D.\n');
   const input = parseInput(parseJson(await readSource(file), file === '-' ? 'standard input' : file));
   const experts = input.experts ?? flags.experts ?? smallestExperts(options);
   const router = createRouter(options, experts);
