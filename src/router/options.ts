@@ -11,7 +11,8 @@ export type RouterOptions = Static<typeof RouterOptions>;
 export type Algorithm = RouterOptions['algorithm'];
 
 type Nullable<T> = { [K in keyof T]?: T[K] | null };
-type Stages<T> = { [K in keyof T]?: (T[K] extends object | undefined ? Nullable<T[K]> : T[K]) | null };
+type Stage<T> = T extends readonly unknown[] ? T : T extends object ? Nullable<T> : T;
+type Stages<T> = { [K in keyof T]?: Stage<T[K]> | null };
 
 /** Options to lay over a preset, stage by stage; null takes a key away (as in JSON merge patch, RFC 7396). */
 export type RouterOverrides = RouterOptions extends infer O ? (O extends object ? Stages<O> : never) : never;

@@ -10,10 +10,6 @@ export function record<P extends TProperties>(properties: P, description: string
   return Type.Object(properties, { additionalProperties: false, description });
 }
 
-function oneOf<const T extends readonly string[]>(values: T, description: string) {
-  return Type.Enum(values as unknown as [...T], { description });
-}
-
 const Factor = Type.Number({
   exclusiveMinimum: 0,
   description: 'Capacity factor. There is no factor for dropless: write "none".',
@@ -27,29 +23,29 @@ const Minimum = Type.Integer({
 
 const competition = {
   priority: Type.Optional(
-    oneOf(
-      ['token-major', 'k-major', 'batch-prioritised', 'probability', 'logit', 'random'],
-      'Who is admitted first. token-major (default): by token, then choice. k-major: all first choices, then all ' +
+    Type.Enum(['token-major', 'k-major', 'batch-prioritised', 'probability', 'logit', 'random'], {
+      description:
+        'Who is admitted first. token-major (default): by token, then choice. k-major: all first choices, then all ' +
         'second ones, each by token (GShard Algorithm 1). batch-prioritised: k-major, tokens by descending largest ' +
         'score (V-MoE section 4). probability: by descending score (Megatron drop policy "probs"). logit: by ' +
         'descending logit (DeepSpeed drop policy "probs"). random: by descending uniform number (DeepSpeed random ' +
         'token selection). Equal values: the earlier token.',
-    ),
+    }),
   ),
   overflow: Type.Optional(
-    oneOf(
-      ['drop', 'next-best'],
-      'What happens at a full expert. drop (default): the token keeps its residual. next-best: the best expert with ' +
+    Type.Enum(['drop', 'next-best'], {
+      description:
+        'What happens at a full expert. drop (default): the token keeps its residual. next-best: the best expert with ' +
         'room that the token may take and does not hold; the weight is that of the new expert.',
-    ),
+    }),
   ),
   scope: Type.Optional(
-    oneOf(
-      ['request', 'sequence', 'call'],
-      'Whose tokens compete. request (default): running and causal; token n of a sequence is admitted while its ' +
+    Type.Enum(['request', 'sequence', 'call'], {
+      description:
+        'Whose tokens compete. request (default): running and causal; token n of a sequence is admitted while its ' +
         'expert has kept fewer than the capacity of n tokens. sequence: the rows of one sequence in this call. ' +
         'call: all rows of the call; what one user sends then changes what another gets.',
-    ),
+    }),
   ),
 };
 
@@ -57,7 +53,7 @@ export const FactorAdmit = record(
   {
     factor: Factor,
     formula: Type.Optional(
-      oneOf(
+      Type.Enum(
         [
           'switch',
           'gshard',
@@ -70,10 +66,13 @@ export const FactorAdmit = record(
           'megablocks',
           'megatron',
         ],
-        'Capacity from T tokens, E experts, k choices and factor f. switch: floor(f*T/E). gshard: floor(f*k*T/E). ' +
-          'v-moe: ceil(f*k*T/E) up to a multiple of 4. flaxformer: round-half-even(f*T/E). mesh: ' +
-          'min(T, floor(f*T/E)). deepspeed, megatron (default): ceil(f*k*T/E). tutel: k*floor(f*ceil(T/E)). ' +
-          'fastmoe: floor(ceil(f*T)*k/E). megablocks: floor(f*k*T/E).',
+        {
+          description:
+            'Capacity from T tokens, E experts, k choices and factor f. switch: floor(f*T/E). gshard: floor(f*k*T/E). ' +
+            'v-moe: ceil(f*k*T/E) up to a multiple of 4. flaxformer: round-half-even(f*T/E). mesh: ' +
+            'min(T, floor(f*T/E)). deepspeed, megatron (default): ceil(f*k*T/E). tutel: k*floor(f*ceil(T/E)). ' +
+            'fastmoe: floor(ceil(f*T)*k/E). megablocks: floor(f*k*T/E).',
+        },
       ),
     ),
     minimum: Type.Optional(Minimum),
@@ -97,11 +96,11 @@ export const AdmitOptions = Type.Union([Type.Literal('none'), FactorAdmit, Fixed
 export type AdmitOptions = Static<typeof AdmitOptions>;
 export type AdmitLimit = Exclude<AdmitOptions, 'none'>;
 
-export const RenormaliseOptions = oneOf(
-  ['never', 'before-drop', 'after-drop'],
-  'Scale the weights of each token so that they sum to weigh.scale: never (default); before-drop: over all its ' +
+export const RenormaliseOptions = Type.Enum(['never', 'before-drop', 'after-drop'], {
+  description:
+    'Scale the weights of each token so that they sum to weigh.scale: never (default); before-drop: over all its ' +
     'choices (GShard Algorithm 1); after-drop: over those that were kept (DeepSpeed).',
-);
+});
 export type RenormaliseOptions = Static<typeof RenormaliseOptions>;
 
 export const Seed = Type.Integer({

@@ -133,7 +133,7 @@ describe('MoeModel.generate', () => {
   });
 
   it('refuses a rule that is not causal', async () => {
-    const router = { options: { admit: { scope: 'call' } } };
+    const router = { options: { admit: { scope: 'call' as const } } };
     await using open = await MoeModel.open(BABEL, { backend: 'inline', router });
     expect(() => open.generate('a')).toThrow(expect.objectContaining({ code: 'TURNOUT_ROUTER_NOT_CAUSAL' }));
     expect((await open.run(feed([ids('abc')]))).logits!.dims).toEqual([1, 4, 257]);
