@@ -1,5 +1,7 @@
 import { type Static, Type } from 'typebox';
+import type { LossContext } from '../router/losses.js';
 import { RouterOptions } from '../router/options.js';
+import { reportRouting } from '../router/report.js';
 import { DROP_REASONS, type Router, type Routing } from '../router/routing.js';
 
 const Natural = Type.Integer({ minimum: 0 });
@@ -22,6 +24,43 @@ const Assignment = Type.Object(
   { additionalProperties: false },
 );
 
+const numbers = <const K extends readonly string[]>(keys: K) =>
+  Object.fromEntries(keys.map((key) => [key, Type.Number()])) as Record<
+    K[number],
+    ReturnType<typeof Type.Number>
+  >;
+
+const Losses = Type.Object(
+  {
+    ...numbers([
+      'switch',
+      'hf',
+      'gshard',
+      'importancePopulation',
+      'importanceSample',
+      'loadPopulation',
+      'loadSample',
+      'z',
+      'sequenceWise',
+    ]),
+    smoothLoad: Type.Union([Type.Number(), Type.Null()], { description: 'null without noise.' }),
+  },
+  {
+    additionalProperties: false,
+    description:
+      'Load balancing: switch (1 when balanced), hf (K when balanced), gshard (first choices only). Squared CV of ' +
+      'importance, of load (population, sample) and of the smooth load under noise. z-loss. Sequence-wise (DeepSeek).',
+  },
+);
+
+const Imbalance = Type.Object(
+  {
+    ...numbers(['cv', 'maxVio', 'minOverMean', 'balancedness', 'entropyBits', 'normalisedEntropy', 'gini']),
+    dead: Natural,
+  },
+  { additionalProperties: false, description: 'Of the load before drops.' },
+);
+
 /** What `turnout route` prints. */
 export const RouteOutput = Type.Object(
   {
@@ -39,6 +78,8 @@ export const RouteOutput = Type.Object(
     assignments: Type.Array(Assignment, { description: 'By token, then by choice.' }),
     load: Type.Array(Natural, { description: '[E] tokens that chose each expert.' }),
     kept: Type.Array(Natural, { description: '[E] those that it kept.' }),
+    losses: Losses,
+    imbalance: Imbalance,
   },
   { additionalProperties: false, description: 'Output of `turnout route`.' },
 );
@@ -47,15 +88,10 @@ export type RouteOutput = Static<typeof RouteOutput>;
 /** A routing as the command prints it. */
 export function describeRouting(
   routing: Routing,
-  context: { preset: string | null; options: RouterOptions; router: Router },
+  context: { preset: string | null; options: RouterOptions; router: Router; losses: LossContext },
 ): RouteOutput {
   const { preset, options, router } = context;
-  const load = new Array<number>(routing.experts).fill(0);
-  const kept = new Array<number>(routing.experts).fill(0);
-  for (let a = 0; a < routing.expert.length; a++) {
-    load[routing.expert[a]]++;
-    if (routing.reason[a] === 0) kept[routing.expert[a]]++;
-  }
+  const { load, kept, losses, imbalance } = reportRouting(routing, context.losses);
   return {
     preset,
     options,
@@ -66,8 +102,10 @@ export function describeRouting(
     causal: router.causal,
     ...(router.notCausalBecause !== undefined && { notCausalBecause: router.notCausalBecause }),
     assignments: Array.from(routing.token, (_, a) => describeAssignment(routing, a)),
-    load,
-    kept,
+    load: [...load],
+    kept: [...kept],
+    losses,
+    imbalance,
   };
 }
 

@@ -42,6 +42,8 @@ describe('turnout route', () => {
       causal: true,
       load: [2, 1, 1, 0],
       kept: [1, 1, 1, 0],
+      losses: { hf: expect.any(Number), z: expect.any(Number), smoothLoad: null },
+      imbalance: { maxVio: 1, dead: 1 },
     });
     const rest = { score: expect.any(Number) };
     expect(out.assignments).toEqual([
@@ -127,6 +129,12 @@ describe('turnout route', () => {
     const input = { logits: [[1, 0.5]], uniforms: [[0, 0.999]] };
     const out = await route(['-p', 'gshard'], input);
     expect(out.assignments[1]).toMatchObject({ dropped: 'later-choice', weight: 0, slot: null });
+  });
+
+  it.concurrent('tells the smooth load where there is noise', async ({ expect }) => {
+    const input = { logits: [[0.9, 0.06, 0.04]], noise: [[-0.37, 0.26, -0.18]] };
+    const out = await route(['-p', 'v-moe'], input);
+    expect(out.losses.smoothLoad).toBeGreaterThan(0);
   });
 
   it.concurrent('reads what JSON cannot say: bare or quoted infinities', async ({ expect }) => {

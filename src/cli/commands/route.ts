@@ -1,8 +1,12 @@
 import { Command } from 'commander';
 import { assertGoodRows } from '../../router/bad-rows.js';
 import { createRouter } from '../../router/create.js';
+import type { LossContext } from '../../router/losses.js';
 import { parseOptions, RouterOptions, smallestExperts } from '../../router/options.js';
 import { presetNames, presetOptions } from '../../router/presets.js';
+import type { Router, RouterInput } from '../../router/routing.js';
+import { readRows } from '../../router/rows.js';
+import { noiseOf } from '../../router/token-choice/score.js';
 import { parseInput, RouteInput } from '../route-input.js';
 import { describeRouting, RouteOutput } from '../route-output.js';
 import { numberArgument, parseJson, print, readOverrides, readSource } from '../support.js';
@@ -52,11 +56,19 @@ async function routeFile(file: string, flags: Flags): Promise<void> {
   const input = parseInput(parseJson(await readSource(file), file === '-' ? 'standard input' : file));
   const experts = input.experts ?? flags.experts ?? smallestExperts(options);
   const router = createRouter(options, experts);
-  const routing = router.route(input.toRouterInput(experts, router.choices));
+  const call = input.toRouterInput(experts, router.choices);
+  const routing = router.route(call);
   assertGoodRows(routing);
-  await print(
-    JSON.stringify(describeRouting(routing, { preset: flags.preset ?? null, options, router }), null, 2),
-  );
+  const losses = lossContext(options, call, router);
+  const output = describeRouting(routing, { preset: flags.preset ?? null, options, router, losses });
+  await print(JSON.stringify(output, null, 2));
+}
+
+/** What the losses need beside the routing: the sequences, and the noise of the rule. */
+function lossContext(options: RouterOptions, call: RouterInput, { experts, choices }: Router): LossContext {
+  const rows = readRows(call, experts, choices);
+  const noise = noiseOf(options.score, call, rows, options.seed);
+  return { sequences: rows.spans.map(({ length }) => length), ...(noise && { noise }) };
 }
 
 /** The preset with what the command line lays over it. */

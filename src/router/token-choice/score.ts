@@ -51,7 +51,8 @@ const FUNCTIONS: Record<ScoreOptions['function'], RowFunction> = {
 
 /** logits [T, E] -> scores [T, E]. Bad rows score 0 everywhere. */
 export function score(options: ScoreOptions, input: RouterInput, rows: Rows, seed?: number): Scored {
-  const logits = addNoise(options, input, rows, seed);
+  const noise = noiseOf(options, input, rows, seed);
+  const logits = noise ? plus(input.logits, noise.added) : input.logits;
   const scores = zeros(logits.rows, logits.cols);
   const apply = FUNCTIONS[options.function];
   for (let t = 0; t < logits.rows; t++) {
@@ -60,29 +61,46 @@ export function score(options: ScoreOptions, input: RouterInput, rows: Rows, see
   return { logits, scores };
 }
 
+function plus(a: Matrix, b: Matrix): Matrix {
+  return { ...a, data: a.data.map((value, i) => value + b.data[i]) };
+}
+
+/** What is added to the logits [T, E], and its standard deviation: one number, or [T, E]. */
+export interface Noise {
+  readonly added: Matrix;
+  readonly deviation: number | Matrix;
+}
+
 /**
- * Shazeer et al. 2017, eq. 4: logits + N(0,1) * softplus(noiseScale); V-MoE: logits + N(0,1) * scale / E.
- * Without given noise or a seed, the logits as they are: noise belongs to training.
+ * Shazeer et al. 2017, eq. 4: N(0,1) * softplus(noiseScale); V-MoE: N(0,1) * scale / E. Nothing without given noise or
+ * a seed: noise belongs to training. Throws TURNOUT_INPUT_INVALID for given noise whose scale is missing.
  */
-function addNoise(options: ScoreOptions, input: RouterInput, rows: Rows, seed?: number): Matrix {
-  const { logits, noise, noiseScale } = input;
-  const kind = options.noise;
-  if (!kind || (!noise && seed === undefined)) return logits;
-  if (kind.kind === 'learned' && !noiseScale) return withoutScale(logits, noise);
-  const noisy = zeros(logits.rows, logits.cols);
-  for (let t = 0; t < logits.rows; t++) {
+export function noiseOf(
+  options: ScoreOptions,
+  input: RouterInput,
+  rows: Rows,
+  seed?: number,
+): Noise | undefined {
+  const { logits, noise } = input;
+  const rule = options.noise;
+  if (!rule || (!noise && seed === undefined)) return undefined;
+  const deviation = rule.kind === 'learned' ? learnedDeviation(input) : rule.scale / logits.cols;
+  if (deviation === undefined) return undefined;
+  const added = zeros(logits.rows, logits.cols);
+  for (let t = 0, i = 0; t < logits.rows; t++) {
     const key = rowKey({ seed: seed ?? 0, ...rows.source(t), use: 'noise' });
-    for (let e = 0, i = t * logits.cols; e < logits.cols; e++, i++) {
-      const scale = kind.kind === 'learned' ? softplus(noiseScale!.data[i]) : kind.scale / logits.cols;
-      noisy.data[i] = logits.data[i] + scale * (noise ? noise.data[i] : normal(key, e));
+    for (let e = 0; e < logits.cols; e++, i++) {
+      const scale = typeof deviation === 'number' ? deviation : deviation.data[i];
+      added.data[i] = scale * (noise ? noise.data[i] : normal(key, e));
     }
   }
-  return noisy;
+  return { added, deviation };
 }
 
 /** A noisy gate that gives no scale is one at evaluation; noise without its scale is a mistake. */
-function withoutScale(logits: Matrix, noise: Matrix | undefined): Matrix {
-  if (!noise) return logits;
+function learnedDeviation({ noise, noiseScale }: RouterInput): Matrix | undefined {
+  if (noiseScale) return { ...noiseScale, data: noiseScale.data.map(softplus) };
+  if (!noise) return undefined;
   throw new TurnoutError('TURNOUT_INPUT_INVALID', 'noise: expected noiseScale [T, E] beside it, got none', {
     noise: [noise.rows, noise.cols],
   });
