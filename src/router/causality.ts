@@ -19,7 +19,7 @@ export function causality(options: RouterOptions): { causal: boolean; notCausalB
     const order = priority === 'token-major' ? '' : `, and priority "${priority}" lets later tokens go first`;
     return {
       causal: false,
-      notCausalBecause: `scope "sequence": the capacity comes from all rows of the sequence in the call${order}`,
+      notCausalBecause: `scope "sequence": the capacity comes from all rows of the sequence in the call${order}; scope "request" is causal`,
     };
   }
   return { causal: true };
