@@ -11,7 +11,7 @@ export function causality(options: RouterOptions): { causal: boolean; notCausalB
     return {
       causal: false,
       notCausalBecause:
-        'scope "call": all sequences of a call compete for its capacity, so isolation is broken',
+        'scope "call": all sequences of a call compete for its capacity, so isolation is broken; scope "request" is causal',
     };
   }
   if (admit.scope === 'sequence') {
