@@ -34,6 +34,15 @@ export const RouteInput = Type.Object(
     noise: Type.Optional(Table('[T][E] standard normal numbers to use instead of seeded ones.')),
     noiseScale: Type.Optional(Table('[T][E] scale of the noise before softplus, from a noisy gate.')),
     uniforms: Type.Optional(Table('[T][K] uniform numbers in [0, 1) to use instead of seeded ones.')),
+    given: Type.Optional(
+      Type.Object(
+        {
+          experts: Table('[T][K] experts, -1 for none.'),
+          weights: Table('[T][K] their weights.'),
+        },
+        { additionalProperties: false, description: 'Recorded choices, for the algorithm "given".' },
+      ),
+    ),
   },
   { additionalProperties: false, description: 'Input of `turnout route`.' },
 );
@@ -65,8 +74,21 @@ export function parseInput(value: unknown): ParsedInput {
       ...(input.noise && { noise: table('noise', input.noise, input.logits.length, E) }),
       ...(input.noiseScale && { noiseScale: table('noiseScale', input.noiseScale, input.logits.length, E) }),
       ...(input.uniforms && { uniforms: table('uniforms', input.uniforms, input.logits.length, K) }),
+      ...(input.given && { given: recorded(input.given, input.logits.length, K) }),
     }),
   };
+}
+
+function recorded({ experts, weights }: NonNullable<RouteInput['given']>, T: number, K: number) {
+  const chosen = table('given.experts', experts, T, K).data;
+  const wrong = chosen.findIndex((e) => !Number.isInteger(e));
+  if (wrong >= 0) {
+    const at = `given.experts, row ${Math.floor(wrong / K)}, column ${wrong % K}`;
+    throw new TurnoutError('TURNOUT_INPUT_INVALID', `${at}: expected a whole number, got ${chosen[wrong]}`, {
+      got: chosen[wrong],
+    });
+  }
+  return { experts: Int32Array.from(chosen), weights: table('given.weights', weights, T, K).data };
 }
 
 /** The tables are checked row by row below, not against the schema: they may hold millions of numbers. */

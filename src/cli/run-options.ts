@@ -5,7 +5,6 @@ import type { RouterChoice } from '../model/layer-router.js';
 import type { OpenModelOptions } from '../model/moe-model.js';
 import type { BackendName } from '../model/open.js';
 import type { RouterOverrides } from '../router/options.js';
-import { numberArgument } from './support.js';
 
 /** The flags of `turnout run` as commander gives them. */
 export interface RunFlags {
@@ -37,7 +36,7 @@ export function modelOptions(
   const { backend, residency } = flags;
   const lanes = lanesOf(flags);
   const router = routerChoice(flags, overrides);
-  return { backend, residency, ...(lanes && { lanes }), ...(router && { router }) };
+  return { backend, residency, ...(lanes === undefined ? {} : { lanes }), router };
 }
 
 /** What generation takes, for a continuation of `maxTokens` tokens where the flags name no other number. */
@@ -69,26 +68,9 @@ function lanesOf(flags: RunFlags): number | undefined {
 }
 
 function routerChoice(
-  flags: RunFlags,
+  { preset, k, capacityFactor }: RunFlags,
   overrides: Record<string, unknown> | undefined,
-): RouterChoice | undefined {
-  const { preset, capacityFactor, k } = flags;
-  const options: Record<string, unknown> = { ...overrides };
-  if (k !== undefined) options.select = { ...record(options.select), k };
-  if (capacityFactor === 'none') options.admit = 'none';
-  else if (capacityFactor !== undefined) {
-    options.admit = { ...record(options.admit), factor: capacityFactor };
-  }
-  const named = preset === undefined ? {} : { preset };
-  if (Object.keys(options).length > 0) return { ...named, options: options as RouterOverrides };
-  return preset === undefined ? undefined : named;
-}
-
-function record(value: unknown): object {
-  return value !== null && typeof value === 'object' ? value : {};
-}
-
-/** The value of --capacity-factor: a number, or `none`. */
-export function factorArgument(text: string): number | 'none' {
-  return text === 'none' ? text : numberArgument(text);
+): RouterChoice {
+  const options = overrides as RouterOverrides | undefined;
+  return { ...(preset !== undefined && { preset }), ...(options && { options }), k, capacityFactor };
 }

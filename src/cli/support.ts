@@ -85,6 +85,11 @@ export function numberArgument(text: string): number {
   return value;
 }
 
+/** The value of --capacity-factor: a number, or `none`. */
+export function factorArgument(text: string): number | 'none' {
+  return text === 'none' ? text : numberArgument(text);
+}
+
 /** Writes to standard output and waits until it is taken, so that a long result is never cut at the exit. */
 export function write(text: string): Promise<void> {
   return new Promise((resolve, reject) => {

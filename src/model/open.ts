@@ -5,7 +5,7 @@ import { openInline } from '../experts/inline.js';
 import { openThreads } from '../experts/threads.js';
 import { type Gate, openGate } from '../gate.js';
 import { MoeLayer } from '../moe-layer.js';
-import type { RouterOptions } from '../router/options.js';
+import { type RouterOptions, withShortcuts } from '../router/options.js';
 import { presetOptions } from '../router/presets.js';
 import type { Router } from '../router/routing.js';
 import { layerOptions, type RouterChoice, routerOver } from './layer-router.js';
@@ -138,7 +138,10 @@ async function fromPackage(
 
 function fromFiles(source: Exclude<LayerSource, { package: string }>): FoundLayer {
   const { router, gate, experts, shared = [] } = source;
-  const options = 'algorithm' in router ? router : presetOptions(required(router.preset), router.options);
+  const options =
+    'algorithm' in router
+      ? router
+      : withShortcuts(presetOptions(required(router.preset), router.options), router);
   return {
     name: 'layer',
     index: 0,

@@ -5,6 +5,14 @@ import type { RouterOptions } from './options.js';
  * rule makes it depend on them: algorithm, priority and scope together decide.
  */
 export function causality(options: RouterOptions): { causal: boolean; notCausalBecause?: string } {
+  if (options.algorithm === 'expert-choice' || options.algorithm === 'sinkhorn') {
+    const whom =
+      options.scope === 'call' ? 'all tokens of a call' : 'all tokens of a sequence, later ones too,';
+    return {
+      causal: false,
+      notCausalBecause: `algorithm "${options.algorithm}": ${whom} compete for the experts`,
+    };
+  }
   const admit = options.admit ?? 'none';
   if (admit === 'none') return { causal: true };
   if (admit.scope === 'call') {

@@ -1,5 +1,6 @@
 import { TurnoutError } from '../errors.js';
-import type { RouterOptions } from './options.js';
+import type { SinkhornOptions } from './algorithms/sinkhorn.js';
+import { choicesOf, type RouterOptions } from './options.js';
 import type { TokenChoiceOptions } from './token-choice/options.js';
 
 /** Checks what the schema cannot: options against E and against each other. Throws as createRouter says. */
@@ -11,8 +12,10 @@ export function checkCombination(options: RouterOptions, experts: number): void 
       { experts },
     );
   }
-  checkTokenChoice(options, experts);
-  checkAdmit(options);
+  if (options.algorithm === 'token-choice') checkTokenChoice(options, experts);
+  else checkChoices(choicesOf(options, experts), experts);
+  if (options.algorithm === 'sinkhorn') checkSinkhorn(options);
+  if (options.algorithm !== 'expert-choice') checkAdmit(options);
 }
 
 function invalid(message: string, details: Record<string, unknown>): never {
@@ -75,7 +78,17 @@ function checkGroups({ groups, k }: TokenChoiceOptions['select'], experts: numbe
   }
 }
 
-function checkAdmit({ admit }: RouterOptions): void {
+function checkSinkhorn({ assign, k, iterations, tolerance }: SinkhornOptions): void {
+  if (assign !== 'balanced') return;
+  if (k !== 1) invalid(`sinkhorn, assign "balanced": expected k = 1, got ${k}`, { k });
+  if (iterations === undefined && tolerance === undefined) return;
+  invalid('sinkhorn, assign "balanced": expected no iterations and no tolerance, the assignment is exact', {
+    iterations,
+    tolerance,
+  });
+}
+
+function checkAdmit({ admit }: Pick<TokenChoiceOptions, 'admit'>): void {
   if (!admit || admit === 'none') return;
   const { scope = 'request', priority = 'token-major' } = admit;
   if (scope === 'request' && priority !== 'token-major') {

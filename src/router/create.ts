@@ -1,9 +1,14 @@
+import { type ExpertChoiceOptions, expertChoice } from './algorithms/expert-choice.js';
+import { given } from './algorithms/given.js';
+import { hash } from './algorithms/hash.js';
+import { sinkhorn } from './algorithms/sinkhorn.js';
+import { sparseMixer } from './algorithms/sparse-mixer.js';
 import { causality } from './causality.js';
 import { checkCombination } from './combination.js';
-import { finish } from './finish.js';
-import { parseOptions, type RouterOptions } from './options.js';
+import { type Choice, finish } from './finish.js';
+import { choicesOf, parseOptions, type RouterOptions, zeroComputationOf } from './options.js';
 import type { Router, RouterInput, Routing } from './routing.js';
-import { readRows } from './rows.js';
+import { type Rows, readRows } from './rows.js';
 import { tokenChoice } from './token-choice/rule.js';
 
 /**
@@ -14,18 +19,39 @@ import { tokenChoice } from './token-choice/rule.js';
 export function createRouter(options: RouterOptions, experts: number): Router {
   const checked = structuredClone(parseOptions(options));
   checkCombination(checked, experts);
-  const { zero = 0, copy = 0, constant = 0 } = checked.zeroComputation ?? {};
+  const { zero = 0, copy = 0, constant = 0 } = zeroComputationOf(checked);
   return {
     experts,
     computed: experts - zero - copy - constant,
     zeroComputation: { zero, copy, constant },
-    choices: checked.select.k,
+    choices: choicesOf(checked, experts),
     ...causality(checked),
     route: (input) => routeTokens(checked, experts, input),
   };
 }
 
 function routeTokens(options: RouterOptions, experts: number, input: RouterInput): Routing {
-  const rows = readRows(input, experts, options.select.k);
-  return finish(tokenChoice(options, input, rows), { ...options, ...options.weigh }, { input, rows });
+  const rows = readRows(input, experts, choicesOf(options, experts));
+  if (options.algorithm === 'expert-choice') return expertChoice(options, input, rows);
+  const stages = options.algorithm === 'token-choice' ? { ...options, ...options.weigh } : options;
+  return finish(choose(options, input, rows), stages, { input, rows });
+}
+
+function choose(
+  options: Exclude<RouterOptions, ExpertChoiceOptions>,
+  input: RouterInput,
+  rows: Rows,
+): Choice {
+  switch (options.algorithm) {
+    case 'token-choice':
+      return tokenChoice(options, input, rows);
+    case 'sinkhorn':
+      return sinkhorn(options, input, rows);
+    case 'hash':
+      return hash(options, input, rows);
+    case 'sparse-mixer':
+      return sparseMixer(options, input, rows);
+    case 'given':
+      return given(options, input, rows);
+  }
 }

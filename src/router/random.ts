@@ -5,7 +5,7 @@
  */
 
 /** What a stream of numbers is for; uses of one row never share numbers. */
-export const RANDOM_USES = { noise: 1, choice: 2, priority: 3, token: 4 } as const;
+export const RANDOM_USES = { noise: 1, choice: 2, priority: 3, token: 4, hash: 5 } as const;
 
 /** Whose number it is. */
 export interface RandomSource {

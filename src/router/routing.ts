@@ -40,6 +40,8 @@ export interface RouterInput {
   readonly noise?: Matrix;
   /** [T, E] scale of the noise, before softplus, from a noisy gate (Shazeer et al. 2017, eq. 4). */
   readonly noiseScale?: Matrix;
+  /** Recorded choices, for replay: experts [T * K], -1 for none, and their weights [T * K]. */
+  readonly given?: { readonly experts: Int32Array; readonly weights: Float32Array };
   /** [T, K] uniform numbers in [0, 1) to use instead of the seeded ones. */
   readonly uniforms?: Matrix;
 }

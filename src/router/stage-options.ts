@@ -10,7 +10,7 @@ export function record<P extends TProperties>(properties: P, description: string
   return Type.Object(properties, { additionalProperties: false, description });
 }
 
-const Factor = Type.Number({
+export const Factor = Type.Number({
   exclusiveMinimum: 0,
   description: 'Capacity factor. There is no factor for dropless: write "none".',
 });
@@ -109,4 +109,11 @@ export const Seed = Type.Integer({
   description:
     'Keys the random numbers (0 where left out). Noise is added only where a seed or the noise itself is given: ' +
     'the cited models add it in training alone.',
+});
+
+export const Choices = Type.Integer({ minimum: 1, description: 'Choices per token, 1 to E.' });
+
+export const WholeScope = Type.Enum(['sequence', 'call'], {
+  description:
+    'Whose tokens compete: the rows of one sequence in this call (default), or all rows of the call.',
 });

@@ -86,7 +86,7 @@ describe('turnout run', () => {
 
   it('lists every token with --tokens, and ends before a stop text', async () => {
     const { out } = await turnout(['run', 'ab', '-n', '3', '--tokens']);
-    expect(out).toMatch(/^ {4}1 {2}a {6} {2}L0 {2}expert +\d+ \d\.\d{3}/m);
+    expect(out).toMatch(/^ {4}1 {2}a {7}L0 {2}expert +\d+ \d\.\d{3}/m);
     const stopped = JSON.parse(
       (await turnout(['run', 'And the ', '--json', '-n', '200', '--stop', 'e', 'a'])).out,
     );

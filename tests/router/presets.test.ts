@@ -265,7 +265,10 @@ describe('presetOptions', () => {
     for (const name of presetNames) {
       const options = presetOptions(name);
       const E = 320;
-      const routing = createRouter(options, E).route({ logits: table(logits(E)) });
+      const routing = createRouter(options, E).route({
+        logits: table(logits(E)),
+        tokenIds: Int32Array.of(3, 4),
+      });
       expect(routing.tokens).toBe(2);
     }
   });

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { capacityOf } from '#turnout/router/capacity.js';
 import { createRouter } from '#turnout/router/create.js';
-import type { RouterOptions } from '#turnout/router/options.js';
+import type { OptionsOf } from '#turnout/router/options.js';
 import { planDispatch } from '#turnout/router/plan.js';
 import type { Routing, SequenceSpan } from '#turnout/router/routing.js';
 import { type Case, cases } from '../support/arbitrary.js';
@@ -17,7 +17,8 @@ function run({ options, E, logits, lengths }: Case): Routing {
   });
 }
 
-const limitOf = (options: RouterOptions) => (options.admit === 'none' ? undefined : options.admit);
+const limitOf = (options: OptionsOf<'token-choice'>) =>
+  options.admit === 'none' ? undefined : options.admit;
 const isKept = ({ reason }: Assignment) => reason === 'kept';
 
 describe('every token-choice rule', () => {

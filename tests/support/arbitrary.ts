@@ -1,9 +1,9 @@
 import fc from 'fast-check';
-import { parseOptions, type RouterOptions } from '#turnout/router/options.js';
+import { type OptionsOf, parseOptions } from '#turnout/router/options.js';
 
 /** A rule, its E, and rows of logits for it. */
 export interface Case {
-  readonly options: RouterOptions;
+  readonly options: OptionsOf<'token-choice'>;
   readonly E: number;
   readonly logits: number[][];
   readonly lengths: number[];
@@ -120,6 +120,11 @@ export function cases(admit: 'any' | 'request' | 'none' = 'any'): fc.Arbitrary<C
             lengths.reduce((a, b) => a + b, 0),
           ),
         )
-        .map(([options, logits]) => ({ options: parseOptions(options), E, logits, lengths })),
+        .map(([options, logits]) => ({
+          options: parseOptions(options) as OptionsOf<'token-choice'>,
+          E,
+          logits,
+          lengths,
+        })),
     );
 }

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createRouter } from '#turnout/router/create.js';
-import { parseOptions, type RouterOptions } from '#turnout/router/options.js';
+import { type OptionsOf, parseOptions, type RouterOptions } from '#turnout/router/options.js';
 import { DROP_REASONS, type RouterInput, type Routing } from '#turnout/router/routing.js';
 import { type Matrix, matrix } from '#turnout/tensor.js';
+
+type TokenChoice = OptionsOf<'token-choice'>;
 
 /** Rows of numbers -> Matrix; `cols` for a table without rows. */
 export function table(rows: readonly (readonly number[])[], cols = rows[0]?.length ?? 0): Matrix {
@@ -16,14 +18,14 @@ export function vectors(name: string) {
 }
 
 /** Token choice with the plainest stages: scores are the logits, weights are the scores; `changes` replace stages. */
-export function plain(changes: Partial<Record<keyof RouterOptions, unknown>> = {}): RouterOptions {
+export function plain(changes: Partial<Record<keyof TokenChoice, unknown>> = {}): TokenChoice {
   return parseOptions({
     algorithm: 'token-choice',
     score: { function: 'identity' },
     select: { k: 1 },
     weigh: { by: 'score' },
     ...changes,
-  });
+  }) as TokenChoice;
 }
 
 /** Routes rows of logits with options. */

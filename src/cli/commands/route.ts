@@ -2,21 +2,21 @@ import { Command } from 'commander';
 import { assertGoodRows } from '../../router/bad-rows.js';
 import { createRouter } from '../../router/create.js';
 import type { LossContext } from '../../router/losses.js';
-import { parseOptions, RouterOptions, smallestExperts } from '../../router/options.js';
+import { parseOptions, RouterOptions, smallestExperts, withShortcuts } from '../../router/options.js';
 import { presetNames, presetOptions } from '../../router/presets.js';
 import type { Router, RouterInput } from '../../router/routing.js';
 import { readRows } from '../../router/rows.js';
 import { noiseOf } from '../../router/token-choice/score.js';
 import { parseInput, RouteInput } from '../route-input.js';
 import { describeRouting, RouteOutput } from '../route-output.js';
-import { numberArgument, parseJson, print, readOverrides, readSource } from '../support.js';
+import { factorArgument, numberArgument, parseJson, print, readOverrides, readSource } from '../support.js';
 
 interface Flags {
   preset?: string;
   options?: string;
   experts?: number;
   k?: number;
-  capacityFactor?: number;
+  capacityFactor?: number | 'none';
   listPresets?: true;
   schema?: true;
 }
@@ -36,8 +36,8 @@ export const routeCommand = new Command('route')
   .argument('[file]', 'JSON file {"logits": [[E numbers] x T], ...}; - for standard input', '-')
   .option('-p, --preset <name>', 'the rule to start from (see --list-presets)')
   .option('-o, --options <json>', 'a JSON file, or JSON itself: options over the preset')
-  .option('-k, --k <number>', 'choices per token; short for {"select": {"k": number}}', numberArgument)
-  .option('-c, --capacity-factor <number>', 'short for {"admit": {"factor": number}}', numberArgument)
+  .option('-k, --k <number>', 'choices per token', numberArgument)
+  .option('-c, --capacity-factor <number>', 'capacity factor, or none for dropless', factorArgument)
   .option('-e, --experts <number>', 'E, where no logits tell it', numberArgument)
   .option('--list-presets', 'print the names of the presets')
   .option('--schema', 'print the JSON schemas of input, options and output')
@@ -67,19 +67,16 @@ async function routeFile(file: string, flags: Flags): Promise<void> {
 /** What the losses need beside the routing: the sequences, and the noise of the rule. */
 function lossContext(options: RouterOptions, call: RouterInput, { experts, choices }: Router): LossContext {
   const rows = readRows(call, experts, choices);
+  const sequences = rows.spans.map(({ length }) => length);
+  if (options.algorithm !== 'token-choice') return { sequences };
   const noise = noiseOf(options.score, call, rows, options.seed);
-  return { sequences: rows.spans.map(({ length }) => length), ...(noise && { noise }) };
+  return { sequences, ...(noise && { noise }) };
 }
 
 /** The preset with what the command line lays over it. */
 async function readOptions(flags: Flags): Promise<RouterOptions> {
-  const overrides = flags.options === undefined ? {} : { ...(await readOverrides(flags.options)) };
-  const { k, capacityFactor: factor } = flags;
-  if (k !== undefined) overrides.select = { ...(overrides.select as object), k };
-  if (factor !== undefined) overrides.admit = { ...asRecord(overrides.admit), factor };
-  return flags.preset === undefined ? parseOptions(overrides) : presetOptions(flags.preset, overrides);
-}
-
-function asRecord(value: unknown): object {
-  return typeof value === 'object' && value !== null ? value : {};
+  const overrides = flags.options === undefined ? {} : await readOverrides(flags.options);
+  const { preset } = flags;
+  const options = preset === undefined ? parseOptions(overrides) : presetOptions(preset, overrides);
+  return withShortcuts(options, flags);
 }

@@ -8,8 +8,16 @@ import { BUNDLED, progressLine } from '../packages.js';
 import { drawGeneration, generationJson } from '../render/generation.js';
 import { drawHeatMap } from '../render/heat-map.js';
 import { type Style, styleOf } from '../render/style.js';
-import { factorArgument, generateOptions, modelOptions, type RunFlags } from '../run-options.js';
-import { interruptSignal, numberArgument, print, readOverrides, readSource, write } from '../support.js';
+import { generateOptions, modelOptions, type RunFlags } from '../run-options.js';
+import {
+  factorArgument,
+  interruptSignal,
+  numberArgument,
+  print,
+  readOverrides,
+  readSource,
+  write,
+} from '../support.js';
 
 const EXAMPLES = `
 Examples:

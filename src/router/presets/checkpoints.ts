@@ -139,6 +139,18 @@ export const CHECKPOINT_PRESETS = {
   },
 
   /**
+   * Phi-3.5-MoE (Abdin et al. 2024, Phi-3 technical report, section on Phi-3.5-MoE) with SparseMixer (Liu et al. 2023,
+   * arXiv 2310.00811; GRIN-MoE, Liu et al. 2024): the best expert, then the best of the others, each weighed by a softmax
+   * AFTER its choice over its near rivals alone (2 * jitter = 0.02); the two weights are not renormalised, dropless.
+   * Checkpoints: microsoft/Phi-3.5-MoE-instruct, GRIN-MoE.
+   */
+  'phi-moe': {
+    algorithm: 'sparse-mixer',
+    k: 2,
+    jitter: 0.01,
+  },
+
+  /**
    * Granite 3.0 language models, IBM 2024, section 2 (dropless, after Gale et al. 2022): top-8 of the logits, softmax
    * AFTER top-k over the chosen. Checkpoints: ibm-granite/granite-3.0-1b-a400m, 3b-a800m.
    */

@@ -185,4 +185,52 @@ export const PAPER_PRESETS = {
     zeroComputation: { zero: 1, copy: 1, constant: 2 },
     renormalise: 'never',
   },
+
+  /**
+   * Expert choice, Zhou et al. 2022, section 3.2, eq. 1-2: softmax over the experts of each token BEFORE each expert takes
+   * its k = n * c / e best tokens, capacity factor c = 2; weights never renormalised, and nothing is dropped. Not causal:
+   * all tokens of a sequence compete.
+   */
+  'expert-choice': {
+    algorithm: 'expert-choice',
+    score: 'softmax',
+    factor: 2,
+    scope: 'sequence',
+  },
+
+  /**
+   * BASE layers, Lewis et al. 2021, section 3, eq. 1-4: the assignment of one expert to each token with the largest sum of
+   * logits and equal loads; sigmoid of the token's own logit as weight, never renormalised, nothing dropped. At
+   * inference they take the best expert instead. Differs: loads differ by one where E does not divide T.
+   */
+  base: {
+    algorithm: 'sinkhorn',
+    k: 1,
+    assign: 'balanced',
+    score: 'sigmoid',
+    scope: 'sequence',
+  },
+
+  /**
+   * S-BASE, Clark et al. 2022, "Unified Scaling Laws for Routed Language Models", as Megatron-Core trains it (moe_utils.py sinkhorn,
+   * tolerance 1e-4; router.py sinkhorn_load_balancing): the logits of the batch balanced by Sinkhorn, then top-1; sigmoid of
+   * the token's own logit as weight AFTER top-1, never renormalised, dropless. At inference they take the best expert.
+   */
+  sinkhorn: {
+    algorithm: 'sinkhorn',
+    k: 1,
+    assign: 'top-k',
+    score: 'sigmoid',
+    tolerance: 1e-4,
+    scope: 'call',
+  },
+
+  /**
+   * Hash layers, Roller et al. 2021, section 3.1, random hash: the token id alone chooses its expert, weight 1; no softmax,
+   * nothing to renormalise, dropless.
+   */
+  hash: {
+    algorithm: 'hash',
+    k: 1,
+  },
 } as const satisfies Record<string, RouterOptions>;
