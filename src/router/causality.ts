@@ -6,12 +6,11 @@ import type { RouterOptions } from './options.js';
  */
 export function causality(options: RouterOptions): { causal: boolean; notCausalBecause?: string } {
   if (options.algorithm === 'expert-choice' || options.algorithm === 'sinkhorn') {
-    const whom =
-      options.scope === 'call' ? 'all tokens of a call' : 'all tokens of a sequence, later ones too,';
-    return {
-      causal: false,
-      notCausalBecause: `algorithm "${options.algorithm}": ${whom} compete for the experts`,
-    };
+    const why =
+      options.scope === 'call'
+        ? 'all sequences of a call compete for the experts, so isolation is broken'
+        : 'all tokens of a sequence, later ones too, compete for the experts';
+    return { causal: false, notCausalBecause: `algorithm "${options.algorithm}": ${why}` };
   }
   const admit = options.admit ?? 'none';
   if (admit === 'none') return { causal: true };

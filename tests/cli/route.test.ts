@@ -137,6 +137,43 @@ describe('turnout route', () => {
     expect(out.losses.smoothLoad).toBeGreaterThan(0);
   });
 
+  it.concurrent('writes k and the capacity factor where the algorithm has them', async ({ expect }) => {
+    expect((await route(['-p', 'mixtral', '-k', '1', '-c', '1.5'])).options).toMatchObject({
+      select: { k: 1 },
+      admit: { factor: 1.5 },
+    });
+    expect((await route(['-p', 'sinkhorn', '-k', '2', '-c', '1.5'])).options).toMatchObject({
+      k: 2,
+      admit: { factor: 1.5 },
+    });
+    expect((await route(['-p', 'expert-choice', '-c', '1.5'])).options.factor).toBe(1.5);
+    expect((await route(['-p', 'switch', '-c', 'none'])).capacity).toEqual([null]);
+  });
+
+  it.concurrent('replays recorded experts and weights', async ({ expect }) => {
+    const given = {
+      experts: [
+        [3, 0],
+        [1, -1],
+      ],
+      weights: [
+        [0.5, 0.25],
+        [2, 0],
+      ],
+    };
+    const out = await route(['-o', '{"algorithm": "given", "k": 2}'], { ...TWO_ROWS, given });
+    const rows = out.assignments.map((a: { token: number; expert: number; weight: number }) => [
+      a.token,
+      a.expert,
+      a.weight,
+    ]);
+    expect(rows).toEqual([
+      [0, 3, 0.5],
+      [0, 0, 0.25],
+      [1, 1, 2],
+    ]);
+  });
+
   it.concurrent('reads what JSON cannot say: bare or quoted infinities', async ({ expect }) => {
     const bare = await route(['-p', 'mixtral'], '{"logits": [[1, -Infinity, 0]]}');
     const quoted = await route(['-p', 'mixtral'], { logits: [[1, '-inf', 0]] });
@@ -159,8 +196,8 @@ describe('turnout route', () => {
       ...Value.Errors(schemas.input, { logits: [[1, 'NaN']], sequences: [1], uniforms: [[0]] }),
     ]).toEqual([]);
     expect(Value.Check(schemas.input, { logit: [[1]] })).toBe(false);
-    for (const preset of ['mixtral', 'gshard', 'deepspeed-moe', 'shazeer-noisy']) {
-      const out = await route(['-p', preset]);
+    for (const preset of ['gshard', 'deepspeed-moe', 'expert-choice', 'base', 'hash', 'phi-moe']) {
+      const out = await route(['-p', preset], { ...TWO_ROWS, tokenIds: [7, 8] });
       expect([...Value.Errors(schemas.output, out)]).toEqual([]);
       expect([...Value.Errors(schemas.options, out.options)]).toEqual([]);
     }
@@ -217,6 +254,15 @@ describe('turnout route refuses', () => {
       { logits: [[1, 2, 3]] },
       'TURNOUT_EXPERTS_INVALID',
       /divisor of E = 3, got 8/,
+    ],
+    ['expert choice with k', ['-p', 'expert-choice', '-k', '2'], TWO_ROWS, 'TURNOUT_CHOICES_INVALID', /"k"/],
+    ['hash without token ids', ['-p', 'hash'], TWO_ROWS, 'TURNOUT_INPUT_INVALID', /tokenIds \[T\] = \[2\]/],
+    [
+      'a replay of a fraction of an expert',
+      ['-o', '{"algorithm": "given", "k": 1}'],
+      { logits: [[1, 2]], given: { experts: [[0.5]], weights: [[1]] } },
+      'TURNOUT_INPUT_INVALID',
+      /given.experts, row 0, column 0: expected a whole number, got 0.5/,
     ],
     ['an unknown preset', ['-p', 'mixtrel'], TWO_ROWS, 'TURNOUT_PRESET_UNKNOWN', /mixtral/],
     [

@@ -83,6 +83,19 @@ describe('given', () => {
     );
   });
 
+  it('refuses a record of other logits: one that goes to a forbidden expert', () => {
+    const router = createRouter({ algorithm: 'given', k: 1 }, 2);
+    const given = { experts: Int32Array.of(1), weights: Float32Array.of(1) };
+    expect(() => router.route({ logits: table([[0, -Infinity]]), given })).toThrow(
+      expect.objectContaining({
+        code: 'TURNOUT_INPUT_INVALID',
+        message: expect.stringContaining(
+          'token 0, choice 0: expected an expert that the logits allow, got 1',
+        ),
+      }),
+    );
+  });
+
   it('needs a record', () => {
     expect(() => createRouter({ algorithm: 'given', k: 2 }, 3).route({ logits })).toThrow(
       expect.objectContaining({ code: 'TURNOUT_INPUT_INVALID' }),
