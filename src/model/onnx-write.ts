@@ -47,11 +47,6 @@ interface Placed {
   readonly offsets: ReadonlyMap<string, number>;
 }
 
-/** A graph -> the bytes of an ONNX file that holds all of its data. */
-export function writeOnnx(graph: OnnxGraph): Uint8Array {
-  return encode(graph);
-}
-
 /**
  * Writes `path`, and its larger tensors page-aligned into a file beside it: the same name with `.bin`.
  * Tensors are little-endian as ONNX says, so this needs a little-endian machine (all that ONNX Runtime runs on).
@@ -77,10 +72,11 @@ export async function writeOnnxFile(path: string, graph: OnnxGraph): Promise<voi
       await file.close();
     }
   }
-  await writeFile(path, encode(graph, { location, offsets }));
+  await writeFile(path, writeOnnx(graph, { location, offsets }));
 }
 
-function encode(graph: OnnxGraph, placed?: Placed): Uint8Array {
+/** A graph -> the bytes of an ONNX file; tensors that are not `placed` elsewhere lie within it. */
+export function writeOnnx(graph: OnnxGraph, placed?: Placed): Uint8Array {
   const opsets = graph.opsets ?? { '': 17 };
   return encodeModel({
     irVersion: 8,

@@ -37,12 +37,6 @@ export const SinkhornOptions = record(
 );
 export type SinkhornOptions = Static<typeof SinkhornOptions>;
 
-/** Rows that are balanced against each other. */
-export interface Group {
-  readonly start: number;
-  readonly length: number;
-}
-
 /**
  * Sinkhorn routing (S-BASE, Clark et al. 2022, section 2.2; Megatron-Core's sinkhorn): rows and columns of exp(logits) are
  * scaled in turn until each token has the same mass and each expert too; each token takes its k best of that matrix and
