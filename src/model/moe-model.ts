@@ -32,7 +32,7 @@ export interface Trace {
   readonly times: readonly ModelTimes[];
 }
 
-/** Rows of a prompt that `run` and `trace` pass at once: nothing decodes beside them. */
+/** Rows of a sequence that `run` and `trace` pass at once where the rule is causal: nothing decodes beside them. */
 const SCORING_ROWS = 256;
 
 /** A whole model from a package: scoring with `run` and `trace`, text with `generate`. */
@@ -68,7 +68,10 @@ export class MoeModel implements AsyncDisposable {
     return this.#open.backend!;
   }
 
-  /** input_ids int64 [B,T] or [T] -> logits float32 [B,T,V] or [T,V]; each row of the batch is a sequence of its own. */
+  /**
+   * input_ids int64 [B,T] or [T] -> logits float32 [B,T,V] or [T,V]; each row of the batch is a sequence of its own. Rules that
+   * are not causal route each sequence as a whole; one with scope `call` takes a single sequence (TURNOUT_ROUTER_NOT_CAUSAL).
+   */
   async run(feeds: Feeds): Promise<Record<string, PlainTensor>> {
     return (await this.#score(feeds, false)).outputs;
   }
@@ -97,7 +100,7 @@ export class MoeModel implements AsyncDisposable {
   async #score(feeds: Feeds, record: boolean): Promise<Trace> {
     this.#check();
     const { rows, dims } = readIds(feeds);
-    const engine = new Engine(this.program, { chunkRows: SCORING_ROWS });
+    const engine = new Engine(this.program, { chunkRows: this.#scoringRows(rows) });
     const sequences = rows.map((tokens) => engine.add({ tokens, maxTokens: 0, logits: 'all', record }));
     const [logits] = await Promise.all([Promise.all(sequences.map(collectLogits)), engine.drive()]);
     const vocabulary = this.manifest.sizes.vocabulary;
@@ -110,6 +113,18 @@ export class MoeModel implements AsyncDisposable {
       routing: sequences.map((sequence) => sequence.recorded.map(joinRoutings)),
       times: sequences.map((sequence) => sequence.times),
     };
+  }
+
+  /** A rule that is not causal sees its sequence whole. Throws TURNOUT_ROUTER_NOT_CAUSAL for several that would compete. */
+  #scoringRows(rows: readonly (readonly number[])[]): number {
+    const { layers } = this.program;
+    const open = layers.find(({ router }) => !router.isolated);
+    if (open && rows.length > 1) {
+      const message = `${open.name}: ${open.router.notCausalBecause}; expected one sequence, got ${rows.length}`;
+      throw new TurnoutError('TURNOUT_ROUTER_NOT_CAUSAL', message, { sequences: rows.length });
+    }
+    const causal = layers.every(({ router }) => router.causal);
+    return causal ? SCORING_ROWS : Math.max(1, ...rows.map(({ length }) => length));
   }
 
   #check(): void {

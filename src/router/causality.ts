@@ -1,22 +1,28 @@
 import type { RouterOptions } from './options.js';
+import type { Router } from './routing.js';
 
-/**
- * Whether the routing of a token is independent of the tokens after it and of other sequences, and which part of the
- * rule makes it depend on them: algorithm, priority and scope together decide.
- */
-export function causality(options: RouterOptions): { causal: boolean; notCausalBecause?: string } {
+/** What the routing of a token depends on, beside the token itself and those before it. */
+export type Causality = Pick<Router, 'causal' | 'isolated' | 'notCausalBecause'>;
+
+/** Whether a rule looks at later tokens or at other sequences, and which part of it does: algorithm, priority and scope decide. */
+export function causality(options: RouterOptions): Causality {
   if (options.algorithm === 'expert-choice' || options.algorithm === 'sinkhorn') {
     const why =
       options.scope === 'call'
         ? 'all sequences of a call compete for the experts, so isolation is broken'
         : 'all tokens of a sequence, later ones too, compete for the experts';
-    return { causal: false, notCausalBecause: `algorithm "${options.algorithm}": ${why}` };
+    return {
+      causal: false,
+      isolated: options.scope !== 'call',
+      notCausalBecause: `algorithm "${options.algorithm}": ${why}`,
+    };
   }
   const admit = options.admit ?? 'none';
-  if (admit === 'none') return { causal: true };
+  if (admit === 'none') return { causal: true, isolated: true };
   if (admit.scope === 'call') {
     return {
       causal: false,
+      isolated: false,
       notCausalBecause:
         'scope "call": all sequences of a call compete for its capacity, so isolation is broken; scope "request" is causal',
     };
@@ -26,8 +32,9 @@ export function causality(options: RouterOptions): { causal: boolean; notCausalB
     const order = priority === 'token-major' ? '' : `, and priority "${priority}" lets later tokens go first`;
     return {
       causal: false,
+      isolated: true,
       notCausalBecause: `scope "sequence": the capacity comes from all rows of the sequence in the call${order}; scope "request" is causal`,
     };
   }
-  return { causal: true };
+  return { causal: true, isolated: true };
 }

@@ -133,6 +133,8 @@ export interface Router {
   readonly choices: number;
   /** Whether a token's routing is independent of the tokens after it and of other sequences. */
   readonly causal: boolean;
+  /** Whether it is independent of other sequences of the call. */
+  readonly isolated: boolean;
   /** For a rule that is not causal: which part makes it so. */
   readonly notCausalBecause?: string;
   route(input: RouterInput): Routing;

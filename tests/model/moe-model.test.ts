@@ -45,6 +45,28 @@ describe('MoeModel.run and trace', () => {
     expect(times[0]!.computeMs).toBeGreaterThan(0);
   });
 
+  it('routes a long sequence as a whole where the rule is not causal', async () => {
+    const text = ids('for line in lines:\n    print(line)\n'.repeat(12));
+    const router = { preset: 'expert-choice', options: { factor: 1 } } as const;
+    await using whole = await MoeModel.open(BABEL, { backend: 'inline', router });
+    const { routing } = await whole.trace(feed([text, text]));
+    for (const layer of routing.flat()) {
+      const capacity = Math.floor(text.length / 8);
+      expect(layer.groups).toEqual([{ start: 0, length: text.length, capacity }]);
+      const load = new Array<number>(8).fill(0);
+      for (const expert of layer.expert) load[expert]++;
+      expect(load).toEqual(new Array(8).fill(capacity));
+    }
+  });
+
+  it('takes one sequence where those of a call would compete', async () => {
+    const options = { admit: { scope: 'call' } } as const;
+    await using model = await MoeModel.open(BABEL, { backend: 'inline', router: { options } });
+    const refused = { code: 'TURNOUT_ROUTER_NOT_CAUSAL', message: expect.stringContaining('isolation') };
+    await expect(model.run(feed([ids('a'), ids('b')]))).rejects.toMatchObject(refused);
+    expect((await model.run(feed([ids('ab')]))).logits!.dims).toEqual([1, 3, 257]);
+  });
+
   it('takes a sequence without batch axis, and one without tokens', async () => {
     const data = BigInt64Array.of(256n, 65n);
     expect((await model.run({ input_ids: { type: 'int64', dims: [2], data } })).logits!.dims).toEqual([

@@ -25,6 +25,8 @@ describe('a router says whether it is causal, and why not', () => {
 
   it('not one of the whole call', () => {
     expect(of({ capacity: 1, scope: 'call' }).because).toMatch(/isolation is broken/);
+    expect(createRouter(plain({ admit: { capacity: 1, scope: 'call' } }), 4).isolated).toBe(false);
+    expect(createRouter(plain({ admit: { capacity: 1, scope: 'sequence' } }), 4).isolated).toBe(true);
   });
 
   it('and it is so: the first token of a sequence loses its place to a later one, or to a neighbour', () => {
