@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Engine } from '../src/model/engine.js';
@@ -6,6 +6,7 @@ import { MoeModel } from '../src/model/moe-model.js';
 import { logSumExp } from '../src/model/sampler.js';
 import type { Sequence } from '../src/model/sequence.js';
 import { row } from '../src/tensor.js';
+import { writeReport } from './support/measure.js';
 
 /** Windows of this many bytes are scored apart from each other, each from a fresh begin token with fresh capacity counters. */
 const WINDOW = 512;
@@ -50,7 +51,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
         : `  training program ${trained.toFixed(5)}, difference ${(score.bitsPerByte - trained).toExponential(1)}`;
     console.log(`${domain.padEnd(12)} ${score.bitsPerByte.toFixed(5)} bits per byte${against}`);
   }
-  if (values.json) await writeFile(values.json, `${JSON.stringify(scores, null, 2)}\n`);
+  if (values.json) await writeReport(values.json, scores);
 }
 
 /** Scores `text` in windows that pass the engine as sequences of their own. */

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -10,7 +10,7 @@ import { presetOptions } from '../src/router/presets.js';
 import { type Matrix, matrix } from '../src/tensor.js';
 import { openFusedMoe } from './peers/fused-moe.js';
 import { type ExpertSet, makeExperts, normals } from './support/experts.js';
-import { environment, measure, percentile, type Samples } from './support/measure.js';
+import { environment, measure, percentile, type Samples, writeReport } from './support/measure.js';
 
 interface Settings {
   readonly experts: number;
@@ -61,7 +61,7 @@ export async function moeLayer(args: readonly string[]): Promise<void> {
       loadAverageAfter: environment().loadAverage,
       figures,
     };
-    if (json) await writeFile(json, `${JSON.stringify(report, null, 2)}\n`);
+    if (json) await writeReport(json, report);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { runtimeInfo } from '../../src/experts/session.js';
 
@@ -72,4 +74,10 @@ export function environment() {
     versions: { turnout: version as string, node: process.version, onnxruntime: runtimeInfo().onnxruntime },
     loadAverage: loadavg(),
   };
+}
+
+/** Writes a report as JSON; folders are made where absent. */
+export async function writeReport(path: string, report: unknown): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, `${JSON.stringify(report, null, 2)}\n`);
 }
