@@ -29,7 +29,7 @@ export interface Piece {
 }
 
 export interface GenerateResult {
-  /** The generated text, without the prompt. */
+  /** The generated text, without the prompt, and without a character that it ends within. */
   readonly text: string;
   /** Generated token ids. */
   readonly tokens: readonly number[];

@@ -5,7 +5,8 @@ export function encodeBytes(text: string): number[] {
 
 /**
  * Bytes -> text in whole characters: an unfinished character is held back until its last byte, bytes that are not UTF-8
- * become U+FFFD. Text that may be the beginning of a stop string is held back as well.
+ * become U+FFFD. Text that may be the beginning of a stop string is held back as well. A character that the stream ends
+ * within is left out: its bytes are no text yet.
  */
 export class TextStream {
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
@@ -18,10 +19,9 @@ export class TextStream {
     return this.#take(this.#decoder.decode(Uint8Array.of(byte), { stream: true }));
   }
 
-  /** What is held back, at the end of the stream. */
+  /** What is held back of whole characters, at the end of the stream. */
   end(): string {
-    const { text, stopped } = this.#take(this.#decoder.decode());
-    return stopped ? text : text + this.#held;
+    return this.#held;
   }
 
   #take(more: string): { text: string; stopped: boolean } {
