@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { TurnoutError } from '../errors.js';
 import type {
   ExpertBackend,
@@ -10,6 +11,7 @@ import type {
 } from './backend.js';
 import { checkBatches } from './batches.js';
 import { CallGate } from './call-gate.js';
+import type { Device } from './device.js';
 import { isStopped, type StopFlag, withinLimits } from './limits.js';
 import { openSession, type Session, type TensorSpec } from './session.js';
 
@@ -18,6 +20,10 @@ export interface InlineOptions {
   readonly residency?: Residency;
   /** H that every expert must have; that of the first expert where left out. */
   readonly hidden?: number;
+  /** Where sessions compute; the CPU where left out. */
+  readonly device?: Device;
+  /** Folder for ONNX Runtime's profiles, one of each expert. */
+  readonly profile?: string;
 }
 
 /**
@@ -28,15 +34,19 @@ export async function openInline(
   files: readonly ExpertFile[],
   options: InlineOptions = {},
 ): Promise<InlineBackend> {
-  const { residency = 'packed' } = options;
+  const { residency = 'packed', device, profile } = options;
   if (files.length === 0) {
     throw new TurnoutError('TURNOUT_EXPERTS_INVALID', 'expected at least one expert file, got none');
   }
   const sessions: Session[] = [];
   let { hidden } = options;
   try {
-    for (const { path } of files) {
-      const session = await openSession(path, { residency });
+    for (const [expert, { path }] of files.entries()) {
+      const session = await openSession(path, {
+        residency,
+        ...(device && { device }),
+        ...(profile !== undefined && { profile: join(profile, `expert-${expert}`) }),
+      });
       sessions.push(session);
       hidden = checkExpert(session, hidden);
     }

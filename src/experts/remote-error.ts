@@ -1,7 +1,7 @@
 import { TurnoutError } from '../errors.js';
 
 /** An error as plain data: structured clones keep neither the class nor the code of one. */
-interface RemoteError {
+export interface RemoteError {
   readonly message: string;
   readonly stack?: string;
   /** Only of a TurnoutError. */
@@ -24,13 +24,16 @@ export async function answer<T>(task: () => Promise<T>): Promise<Answer<T>> {
 /** The value of an answer; throws its error with code, details and the lane's stack. */
 export function unwrap<T>(answered: Answer<T>): T {
   if ('value' in answered) return answered.value;
-  const { code, message, details, stack } = answered.error;
-  const error = code ? new TurnoutError(code, message, details) : new Error(message);
-  if (stack !== undefined) error.stack = stack;
-  throw error;
+  throw revive(answered.error);
 }
 
-function describe(error: unknown): RemoteError {
+export function revive({ code, message, details, stack }: RemoteError): Error {
+  const error = code ? new TurnoutError(code, message, details) : new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}
+
+export function describe(error: unknown): RemoteError {
   if (!(error instanceof Error)) return { message: String(error) };
   const { message, stack } = error;
   const plain = stack === undefined ? { message } : { message, stack };

@@ -3,6 +3,7 @@ import { InferenceSession, listSupportedBackends, env as runtimeEnv, Tensor } fr
 import { TurnoutError } from '../errors.js';
 import type { Residency } from './backend.js';
 import { CallGate } from './call-gate.js';
+import { type Device, providerOptions } from './device.js';
 
 /** Element types that sessions take and give, with their arrays. */
 interface TensorArrays {
@@ -40,6 +41,10 @@ export interface TensorSpec {
 export interface SessionOptions {
   /** `packed` where left out. */
   readonly residency?: Residency;
+  /** The CPU where left out. On another one nothing falls back to the CPU: what it cannot do is an error. */
+  readonly device?: Device;
+  /** Begin of the name of a file that ONNX Runtime writes its profile to once the session is released. */
+  readonly profile?: string;
 }
 
 /**
@@ -63,22 +68,22 @@ export interface Session extends AsyncDisposable {
 /**
  * Opens an ONNX file; external data is looked for beside it. Throws TURNOUT_FILE_MISSING or TURNOUT_SESSION_FAILED.
  */
-export async function openSession(
-  path: string,
-  { residency = 'packed' }: SessionOptions = {},
-): Promise<Session> {
+export async function openSession(path: string, options: SessionOptions = {}): Promise<Session> {
   const info = await stat(path).catch(() => undefined);
   if (!info?.isFile()) {
     throw new TurnoutError('TURNOUT_FILE_MISSING', `expected an ONNX file at ${path}`, { file: path });
   }
-  return create(path, path, sessionOptions(residency));
+  return create(path, path, sessionOptions(options));
 }
 
 /** What goes wrong is thrown, so it is not written to stderr as well. */
 const SILENT = 4;
 
-function sessionOptions(residency: Residency): InferenceSession.SessionOptions {
+function sessionOptions({ residency, device, profile }: SessionOptions): InferenceSession.SessionOptions {
+  const elsewhere = device !== undefined && device.provider !== 'cpu';
   return {
+    ...(elsewhere ? { executionProviders: [providerOptions(device)] } : {}),
+    ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
     executionMode: 'sequential',
@@ -87,6 +92,7 @@ function sessionOptions(residency: Residency): InferenceSession.SessionOptions {
       session: {
         intra_op: { allow_spinning: '0' },
         ...(residency === 'mapped' ? { disable_prepacking: '1' } : {}),
+        ...(elsewhere ? { disable_cpu_ep_fallback: '1' } : {}),
       },
     },
   };
