@@ -30,6 +30,11 @@ export interface RunOptions {
 export interface ExpertResults {
   /** For each batch, in the order given: y [n, H], the caller's to change. Outputs may share one buffer. */
   readonly outputs: readonly Float32Array[];
+  /**
+   * Indexes of batches whose expert could not be had, ascending; their outputs are empty. Only of a backend that was
+   * opened with `onLostExpert: 'drop'`; others throw instead.
+   */
+  readonly lost?: readonly number[];
   /** Milliseconds: gathering rows, moving them to and from lanes, and the ONNX calls of the busiest lane. */
   readonly timing: { readonly gatherMs: number; readonly transportMs: number; readonly computeMs: number };
 }

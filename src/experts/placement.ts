@@ -6,6 +6,13 @@ export interface Placement {
   readonly replicas: readonly (readonly number[])[];
 }
 
+/** One lane as options name it: where it computes, and the experts that it holds by their number in the backend. */
+export interface LanePlan {
+  /** `cpu`, `cpu:LIST`, `cuda:N`, ...; see `parseDevice`. */
+  readonly device: string;
+  readonly experts: readonly number[];
+}
+
 /** Every lane holds every expert. */
 export function everywhere(experts: number, lanes: number): Placement {
   const all = Array.from({ length: lanes }, (_, lane) => lane);
