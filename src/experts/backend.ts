@@ -5,6 +5,8 @@ export type Residency = 'mapped' | 'packed';
 export interface ExpertFile {
   /** Absolute path of the ONNX file; external data lies beside it. */
   readonly path: string;
+  /** Absolute paths of its external data. Where they are given, no process opens others in their place. */
+  readonly data?: readonly string[];
 }
 
 /** The rows of one expert in one layer call. */
@@ -43,12 +45,38 @@ export interface ExpertResults {
 export interface LaneStats {
   readonly lane: number;
   readonly device: string;
+  /** Execution provider of ONNX Runtime. */
+  readonly provider: string;
+  /** See docs/lifecycle.md. */
   readonly state: 'starting' | 'ready' | 'busy' | 'draining' | 'dead';
+  /** The experts that it holds, by their number in the backend. */
+  readonly experts: readonly number[];
+  /** Calls that it has not answered yet. */
+  readonly queue: number;
   /** Layer calls, expert batches and rows that this lane has computed. */
   readonly calls: number;
   readonly batches: number;
   readonly rows: number;
   readonly restarts: number;
+  /** Only of a lane that is a process. */
+  readonly process?: ProcessStats;
+}
+
+export interface ProcessStats {
+  /** Absent while there is none. */
+  readonly pid?: number;
+  /** Bytes, as the process last told; `privateBytes` are those that it shares with no other, where the system tells. */
+  readonly rssBytes: number;
+  readonly privateBytes?: number;
+  /** Milliseconds that it has computed. */
+  readonly computeMs: number;
+  /**
+   * `closed`: deaths are followed by a restart. `open`: it died too often in a row, and refuses calls until its next
+   * start. `half-open`: it has started again, and its next death opens the circuit at once.
+   */
+  readonly circuit: 'closed' | 'open' | 'half-open';
+  /** Why it last died, or could not start. */
+  readonly lastDeath?: string;
 }
 
 /**

@@ -42,7 +42,7 @@ export const TensorMeta = Type.Object(
 
 const checkHeader = checker(
   Type.Object({
-    id: Natural,
+    id: Type.Integer({ minimum: 0 }),
     op: Type.String(),
     tensors: Type.Array(TensorMeta, { maxItems: FRAME_LIMITS.MAX_TENSORS }),
   }),

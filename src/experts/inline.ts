@@ -124,7 +124,9 @@ export class InlineBackend implements ExpertBackend {
   lanes(): readonly LaneStats[] {
     if (this.#released) throw new TurnoutError('TURNOUT_CLOSED', 'the inline backend is closed');
     const state = this.#calls.closing ? 'draining' : this.#calls.active > 0 ? 'busy' : 'ready';
-    return [{ lane: 0, device: 'cpu', state, ...this.#done, restarts: 0 }];
+    const experts = this.#sessions.map((_, expert) => expert);
+    const queue = this.#calls.active;
+    return [{ lane: 0, device: 'cpu', provider: 'cpu', state, experts, queue, ...this.#done, restarts: 0 }];
   }
 
   close(): Promise<void> {

@@ -9,11 +9,13 @@ import type {
 } from './backend.js';
 import { checkBatches } from './batches.js';
 import { CallGate } from './call-gate.js';
-import { type StopFlag, withinLimits } from './limits.js';
-import { type Piece, type Placement, pieceCost, spread } from './placement.js';
+import { isStopped, MAX_TIMER_MS, type StopFlag, withinLimits } from './limits.js';
+import { type Answered, batchesOf, gatherLoads, type Load, scatter, viewsOf } from './loads.js';
+import { type Placement, pieceCost, spread } from './placement.js';
 
 /** The rows of one lane in one layer call. The buffer is transferred to the lane and back. */
 export interface LaneWork {
+  /** `expert` is the key under which the lane holds it. */
   readonly batches: readonly { readonly expert: number; readonly rows: number }[];
   /** x [sum of rows, H] float32, in the order of the batches. */
   readonly buffer: ArrayBuffer;
@@ -30,12 +32,28 @@ export interface LaneResult {
   readonly computeMs: number;
 }
 
+/** Work that a lane could not do because it died; x is as it came, so that another lane can do it. */
+export interface LaneLoss {
+  readonly died: TurnoutError;
+  readonly buffer: ArrayBuffer;
+}
+
 /** A place that computes the work of one layer call at a time, in the order of arrival. */
 export interface Lane {
-  /** Throws what the experts throw, or TURNOUT_LANE_DIED. */
-  compute(work: LaneWork): Promise<LaneResult>;
-  stats(): LaneStats;
+  /** Whether it computes at once (`now`), after it has started (`soon`), or refuses for a while (`refuses`). */
+  readonly takes: 'now' | 'soon' | 'refuses';
+  /** Throws what the experts throw, or TURNOUT_LANE_DIED where the rows are lost with the lane. */
+  compute(work: LaneWork): Promise<LaneResult | LaneLoss>;
+  stats(): Omit<LaneStats, 'experts'>;
   close(): Promise<void>;
+}
+
+/** What calls see from their begin to their end: who holds which version of which expert. */
+export interface Generation {
+  readonly lanes: readonly Lane[];
+  readonly placement: Placement;
+  /** [E] the key under which lanes hold each expert: a new version has a new key. */
+  readonly keys: readonly number[];
 }
 
 export interface LanesInfo {
@@ -43,14 +61,21 @@ export interface LanesInfo {
   readonly experts: number;
   readonly hidden: number;
   readonly residency: Residency;
-  readonly placement: Placement;
+  /** What becomes of a call where an expert cannot be had on any lane; `fail` where left out. */
+  readonly onLostExpert?: 'fail' | 'drop';
 }
 
-/** The part of a call that goes to one lane. */
-interface Load {
-  readonly lane: number;
-  readonly pieces: readonly Piece[];
-  readonly buffer: ArrayBuffer;
+/** Lanes that may die under one and the same rows; then they are probably the reason. */
+const MAX_TRIES = 4;
+/** With `drop`, what is left of a call's time for putting together what has come. */
+const DROP_MARGIN = 0.1;
+
+interface Call {
+  readonly generation: Generation;
+  readonly stop: StopFlag | undefined;
+  readonly tries: number;
+  /** With `drop`: resolves when the call has waited long enough for experts that do not answer. */
+  readonly late?: Promise<undefined>;
 }
 
 /** A backend over lanes: spreads each call over them, one message a lane, and puts the answers together. */
@@ -59,81 +84,172 @@ export class LanesBackend implements ExpertBackend {
   readonly experts: number;
   readonly hidden: number;
   readonly residency: Residency;
-  readonly #lanes: readonly Lane[];
-  readonly #placement: Placement;
+  readonly #drops: boolean;
   /** Cost of the work that each lane has not answered yet. */
-  readonly #busy: number[];
+  readonly #busy = new WeakMap<Lane, number>();
   readonly #calls: CallGate;
+  #current: { readonly generation: Generation; readonly calls: CallGate };
   #closed: Promise<void> | undefined;
   #released = false;
 
-  constructor(lanes: readonly Lane[], { kind, experts, hidden, residency, placement }: LanesInfo) {
-    this.kind = kind;
-    this.experts = experts;
-    this.hidden = hidden;
-    this.residency = residency;
-    this.#lanes = lanes;
-    this.#placement = placement;
-    this.#busy = lanes.map(() => 0);
-    this.#calls = new CallGate(`the ${kind} backend`);
+  constructor(generation: Generation, info: LanesInfo) {
+    this.kind = info.kind;
+    this.experts = info.experts;
+    this.hidden = info.hidden;
+    this.residency = info.residency;
+    this.#drops = info.onLostExpert === 'drop';
+    this.#calls = new CallGate(`the ${info.kind} backend`);
+    this.#current = { generation, calls: new CallGate('a generation') };
+  }
+
+  /** What a call that begins now sees. */
+  protected get generation(): Generation {
+    return this.#current.generation;
+  }
+
+  /** Calls that begin from now on see `generation`; resolves when the last call that saw another has ended. */
+  protected async change(generation: Generation): Promise<void> {
+    const before = this.#current;
+    this.#current = { generation, calls: new CallGate('a generation') };
+    await before.calls.close();
   }
 
   async run(batches: readonly ExpertBatch[], options: RunOptions = {}): Promise<ExpertResults> {
     return withinLimits(options, async (stop) => {
       this.#calls.enter();
+      const { generation, calls } = this.#current;
+      calls.enter();
+      const patience = this.#drops ? new Patience(options.timeoutMs) : undefined;
       try {
         checkBatches(batches, this);
-        return await this.#runAll(batches, stop);
+        const late = patience?.over;
+        return await this.#runAll(batches, { generation, stop, tries: 1, ...(late && { late }) });
       } finally {
+        patience?.end();
+        calls.leave();
         this.#calls.leave();
       }
     });
   }
 
-  async #runAll(batches: readonly ExpertBatch[], stop: StopFlag | undefined): Promise<ExpertResults> {
+  async #runAll(batches: readonly ExpertBatch[], call: Call): Promise<ExpertResults> {
     const started = performance.now();
-    const loads = gatherLoads(batches, spread(batches, this.#placement, this.#busy), this.hidden);
+    const loads = this.#spread(batches, call.generation);
     const gathered = performance.now();
-    const settled = await Promise.allSettled(loads.map((load) => this.#compute(load, batches, stop)));
+    // All settle before one fails, so that a call that has ended leaves no work behind.
+    const settled = await Promise.allSettled(loads.map((load) => this.#compute(load, batches, call)));
     const results = settled.map((outcome) => {
       if (outcome.status === 'rejected') throw outcome.reason;
       return outcome.value;
     });
-    const outputs = scatter(batches, loads, results, this.hidden);
-    const gatherMs = gathered - started;
+    const parts = scatter(batches, results, this.hidden);
+    const lost = parts.flatMap((part, i) => (part ? [] : [i]));
     const computeMs = results.reduce((most, result) => Math.max(most, result.computeMs), 0);
     const transportMs = Math.max(0, performance.now() - gathered - computeMs);
-    return { outputs, timing: { gatherMs, transportMs, computeMs } };
+    return {
+      outputs: parts.map((part) => part ?? new Float32Array(0)),
+      ...(lost.length > 0 && { lost }),
+      timing: { gatherMs: gathered - started, transportMs, computeMs },
+    };
+  }
+
+  /** Spreads over the lanes that can compute soonest, among those that hold each expert. */
+  #spread(batches: readonly ExpertBatch[], { lanes, placement }: Generation): Load[] {
+    const all = lanes.every(({ takes }) => takes === 'now');
+    const fit = all
+      ? placement
+      : { ...placement, replicas: placement.replicas.map((own) => best(own, lanes)) };
+    const busy = lanes.map((lane) => this.#busy.get(lane) ?? 0);
+    return gatherLoads(batches, spread(batches, fit, busy), this.hidden);
   }
 
   async #compute(
     load: Load,
     batches: readonly ExpertBatch[],
-    stop: StopFlag | undefined,
-  ): Promise<LaneResult> {
-    const { lane, pieces, buffer } = load;
-    const work = pieces.map(({ batch, rows }) => ({ expert: batches[batch]!.expert, rows }));
-    const cost = pieces.reduce((sum, { rows }) => sum + pieceCost(rows), 0);
-    this.#busy[lane]! += cost;
-    try {
-      return await this.#lanes[lane]!.compute({ batches: work, buffer, ...(stop ? { stop } : {}) });
-    } finally {
-      this.#busy[lane]! -= cost;
+    call: Call,
+  ): Promise<Answered & { computeMs: number }> {
+    const { pieces } = load;
+    const answer = this.#send(load, batches, call);
+    const result = await (call.late ? Promise.race([answer, call.late]) : answer);
+    if (!result) {
+      // Nobody waits for it any more; what it throws is late too.
+      answer.catch(() => {});
+      return { pieces, outputs: pieces.map(() => undefined), computeMs: 0 };
     }
+    if (!('died' in result)) {
+      return { pieces, outputs: viewsOf(pieces, result.buffer, this.hidden), computeMs: result.computeMs };
+    }
+    return { pieces, ...(await this.#again(load, result, { batches, call })) };
+  }
+
+  async #send(
+    { lane: index, pieces, buffer }: Load,
+    batches: readonly ExpertBatch[],
+    { generation, stop }: Call,
+  ): Promise<LaneResult | LaneLoss> {
+    const lane = generation.lanes[index]!;
+    const work = pieces.map(({ batch, rows }) => ({
+      expert: generation.keys[batches[batch]!.expert]!,
+      rows,
+    }));
+    const cost = pieces.reduce((sum, { rows }) => sum + pieceCost(rows), 0);
+    this.#busy.set(lane, (this.#busy.get(lane) ?? 0) + cost);
+    try {
+      return await lane.compute({ batches: work, buffer, ...(stop ? { stop } : {}) });
+    } finally {
+      this.#busy.set(lane, this.#busy.get(lane)! - cost);
+    }
+  }
+
+  /** Has what a dead lane left computed by others, or by the one that takes its place: experts are pure. */
+  async #again(
+    load: Load,
+    loss: LaneLoss,
+    { batches, call }: { batches: readonly ExpertBatch[]; call: Call },
+  ): Promise<{ outputs: (Float32Array | undefined)[]; computeMs: number }> {
+    const left = batchesOf(load, loss.buffer, { batches, hidden: this.hidden });
+    const { lanes, placement } = call.generation;
+    const gone = isStopped(call.stop) || call.tries >= MAX_TRIES;
+    const can = ({ expert }: ExpertBatch) =>
+      !gone && placement.replicas[expert]!.some((lane) => lanes[lane]!.takes !== 'refuses');
+    const stuck = left.find((batch) => !can(batch));
+    if (stuck && !this.#drops) throw lostError(stuck.expert, call.tries, loss.died);
+    const { outputs, lost, timing } = await this.#runAll(left.filter(can), {
+      ...call,
+      tries: call.tries + 1,
+    });
+    let next = 0;
+    const inOrder = left.map((batch) => {
+      if (!can(batch)) return undefined;
+      const i = next++;
+      return lost?.includes(i) ? undefined : outputs[i];
+    });
+    return { outputs: inOrder, computeMs: timing.computeMs };
   }
 
   lanes(): readonly LaneStats[] {
     if (this.#released) throw new TurnoutError('TURNOUT_CLOSED', `${this.#calls.name} is closed`);
-    const stats = this.#lanes.map((lane) => lane.stats());
-    return this.#calls.closing ? stats.map((lane) => ({ ...lane, state: 'draining' })) : stats;
+    const { lanes, placement } = this.generation;
+    const held: number[][] = lanes.map(() => []);
+    for (const [expert, own] of placement.replicas.entries())
+      for (const lane of own) held[lane]!.push(expert);
+    return lanes.map((lane, i) => {
+      const stats = { ...lane.stats(), experts: held[i]! };
+      return this.#calls.closing ? { ...stats, state: 'draining' } : stats;
+    });
   }
 
   close(): Promise<void> {
     this.#closed ??= this.#calls.close().then(async () => {
-      await Promise.all(this.#lanes.map((lane) => lane.close()));
+      await this.closeLanes();
       this.#released = true;
     });
     return this.#closed;
+  }
+
+  /** Frees the lanes, once the last call has ended. */
+  protected async closeLanes(): Promise<void> {
+    await Promise.all(this.generation.lanes.map((lane) => lane.close()));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -141,51 +257,33 @@ export class LanesBackend implements ExpertBackend {
   }
 }
 
-/** Gathers each batch once: straight into the buffer of its lane, or by way of its own where lanes share it. */
-function gatherLoads(batches: readonly ExpertBatch[], spread: readonly Piece[][], hidden: number): Load[] {
-  const shared = new Map<number, Float32Array>();
-  return spread.flatMap((pieces, lane) => {
-    if (pieces.length === 0) return [];
-    const rows = pieces.reduce((sum, piece) => sum + piece.rows, 0);
-    const x = new Float32Array(rows * hidden);
-    let offset = 0;
-    for (const piece of pieces) {
-      const batch = batches[piece.batch]!;
-      if (piece.rows === batch.rows) {
-        batch.gather(x, offset);
-      } else {
-        const all = shared.get(piece.batch) ?? new Float32Array(batch.rows * hidden);
-        if (!shared.has(piece.batch)) batch.gather(all, 0);
-        shared.set(piece.batch, all);
-        x.set(all.subarray(piece.start * hidden, (piece.start + piece.rows) * hidden), offset);
-      }
-      offset += piece.rows * hidden;
-    }
-    return [{ lane, pieces, buffer: x.buffer }];
-  });
+/** Of the lanes that hold an expert, those that can compute soonest. */
+function best(own: readonly number[], lanes: readonly Lane[]): readonly number[] {
+  for (const takes of ['now', 'soon'] as const) {
+    const some = own.filter((lane) => lanes[lane]!.takes === takes);
+    if (some.length > 0) return some;
+  }
+  return own;
 }
 
-/** The outputs of the batches, in their order: views of what lanes answered, or put together where lanes shared one. */
-function scatter(
-  batches: readonly ExpertBatch[],
-  loads: readonly Load[],
-  results: readonly LaneResult[],
-  hidden: number,
-): Float32Array[] {
-  const outputs: Float32Array[] = new Array(batches.length);
-  for (const [i, { pieces }] of loads.entries()) {
-    let offset = 0;
-    for (const { batch, start, rows } of pieces) {
-      const y = new Float32Array(results[i]!.buffer, offset, rows * hidden);
-      offset += y.byteLength;
-      const all = batches[batch]!.rows;
-      if (rows === all) {
-        outputs[batch] = y;
-      } else {
-        outputs[batch] ??= new Float32Array(all * hidden);
-        outputs[batch].set(y, start * hidden);
-      }
-    }
+function lostError(expert: number, tries: number, cause: TurnoutError): TurnoutError {
+  const message = `expert ${expert} cannot be had on any lane, after ${tries} tries: ${cause.message}`;
+  return new TurnoutError('TURNOUT_EXPERT_LOST', message, { expert, tries, ...cause.details }, { cause });
+}
+
+/** How long a call waits for experts before it goes on without them: most of its time limit, for ever without one. */
+class Patience {
+  readonly over: Promise<undefined> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(timeoutMs = Infinity) {
+    if (timeoutMs > MAX_TIMER_MS) return;
+    this.over = new Promise((resolve) => {
+      this.#timer = setTimeout(resolve, timeoutMs * (1 - DROP_MARGIN), undefined);
+    });
   }
-  return outputs;
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
 }

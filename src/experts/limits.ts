@@ -8,8 +8,29 @@ export function isStopped(stop: StopFlag | undefined): boolean {
   return stop !== undefined && Atomics.load(stop, 0) !== 0;
 }
 
+/**
+ * In a thread that does not block: calls `onStop` once the flag is set. The result ends the watch; to be called when the
+ * work is over.
+ */
+export function onStopped(stop: StopFlag, onStop: () => void): () => void {
+  let over = false;
+  const watch = async () => {
+    // Others who watch the same flag are woken too when one of them ends.
+    while (!over && !isStopped(stop)) {
+      const { async, value } = Atomics.waitAsync(stop, 0, 0);
+      if (async) await value;
+    }
+    if (!over) onStop();
+  };
+  void watch();
+  return () => {
+    over = true;
+    Atomics.notify(stop, 0);
+  };
+}
+
 /** Longer timers fire at once in Node. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+export const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Runs `work` under the signal and deadline of a call. An abort or a passed deadline settles the caller at once and sets
@@ -46,6 +67,7 @@ function race<T>(
     };
     const giveUp = (error: TurnoutError) => {
       Atomics.store(stop, 0, 1);
+      Atomics.notify(stop, 0);
       settle(() => reject(error));
     };
     const onAbort = () => giveUp(aborted(signal!));

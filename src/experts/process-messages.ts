@@ -1,13 +1,12 @@
 import { Type } from 'typebox';
 import { checker } from '../schema.js';
-import type { Device } from './device.js';
 import { type FrameHeader, TensorMeta } from './frames.js';
 import type { RemoteError } from './remote-error.js';
 
 /*
  * The conversation over one link. The carrier asks, numbering from 1; the process answers each request once, in order.
  *
- *   open    the experts to hold                -> opened   H
+ *   hold    the experts to hold from now on    -> held     H, provider, memory
  *   run     batches, x [rows, H]               -> ran      y [rows, H]
  *   cancel  nobody waits for run `of` any more    (no answer)
  *   close   end after what came before         -> closed, and the process ends
@@ -20,19 +19,24 @@ const exact = { additionalProperties: false } as const;
 const NoTensors = Type.Array(TensorMeta, { maxItems: 0 });
 const OneTensor = Type.Array(TensorMeta, { minItems: 1, maxItems: 1 });
 
+/** An expert as a process holds it. */
+const HeldFile = Type.Object(
+  {
+    /** Names this version of the expert in `run`. */
+    key: Natural,
+    path: Type.String(),
+    /** The marks of the files when the version was taken in (see versions.ts): other files are not this version. */
+    marks: Type.Record(Type.String(), Type.String()),
+  },
+  exact,
+);
+
+/** Bytes; `private` are those that no other process shares, where the system tells. */
+const Memory = Type.Object({ rss: Natural, private: Type.Union([Natural, Type.Null()]) }, exact);
+
 const Request = Type.Union([
   Type.Object(
-    {
-      id: Natural,
-      op: Type.Literal('open'),
-      tensors: NoTensors,
-      files: Type.Array(Type.Object({ expert: Natural, path: Type.String() }, exact), { minItems: 1 }),
-      residency: Type.Enum(['mapped', 'packed']),
-      hidden: Type.Union([Natural, Type.Null()]),
-      /** Folder for profiles. */
-      profile: Type.Union([Type.String(), Type.Null()]),
-      device: Type.Unsafe<Device>(Type.Object({ name: Type.String(), provider: Type.String() })),
-    },
+    { id: Natural, op: Type.Literal('hold'), tensors: NoTensors, files: Type.Array(HeldFile) },
     exact,
   ),
   Type.Object(
@@ -40,7 +44,7 @@ const Request = Type.Union([
       id: Natural,
       op: Type.Literal('run'),
       tensors: OneTensor,
-      /** [expert, rows] in the order of the rows of x. */
+      /** [key, rows] in the order of the rows of x. */
       batches: Type.Array(Type.Tuple([Natural, Type.Integer({ minimum: 1 })])),
     },
     exact,
@@ -50,7 +54,16 @@ const Request = Type.Union([
 ]);
 
 const Answer = Type.Union([
-  Type.Object({ id: Natural, op: Type.Literal('opened'), tensors: NoTensors, hidden: Natural }, exact),
+  Type.Object(
+    {
+      id: Natural,
+      op: Type.Literal('held'),
+      tensors: NoTensors,
+      hidden: Type.Integer({ minimum: 1 }),
+      memory: Memory,
+    },
+    exact,
+  ),
   Type.Object(
     {
       id: Natural,
@@ -59,6 +72,7 @@ const Answer = Type.Union([
       batches: Natural,
       rows: Natural,
       computeMs: Type.Number({ minimum: 0 }),
+      memory: Memory,
     },
     exact,
   ),
@@ -78,5 +92,7 @@ export const parseRequest = checker(Request, 'TURNOUT_FRAME_INVALID', 'request')
 export const parseAnswer = checker(Answer, 'TURNOUT_FRAME_INVALID', 'answer');
 export type ProcessRequest = ReturnType<typeof parseRequest>;
 export type ProcessAnswer = ReturnType<typeof parseAnswer>;
+export type ProcessMemory = Extract<ProcessAnswer, { op: 'held' }>['memory'];
+export type HeldExpert = Extract<ProcessRequest, { op: 'hold' }>['files'][number];
 /** A message without what the frame adds. */
 export type Message<M extends FrameHeader> = M extends FrameHeader ? Omit<M, 'tensors'> : never;

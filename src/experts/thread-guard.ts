@@ -6,7 +6,7 @@ import type { Worker } from 'node:worker_threads';
  * result and aborts. So whoever ends a thread that computes, or the process, first waits for the call to end.
  */
 
-/** Shared by a thread and its owner: [0] not 0 once the thread is to end, [1] tasks that it is in. */
+/** Shared by a thread and its owner: [0] not 0 once the thread is to end, [1] not 0 while it must not. */
 export type GuardState = Int32Array;
 const ENDING = 0;
 const TASKS = 1;
@@ -28,7 +28,7 @@ const guarded = new Set<GuardState>();
 export function protect(worker: Worker, state: GuardState, onTerminate: () => void): void {
   const terminate = worker.terminate.bind(worker);
   worker.terminate = async () => {
-    Atomics.store(state, ENDING, 1);
+    tellEnd(state);
     onTerminate();
     while (Atomics.load(state, TASKS) > 0) await sleep(1);
     return terminate();
@@ -42,18 +42,36 @@ export function protect(worker: Worker, state: GuardState, onTerminate: () => vo
 }
 
 function waitForAll(): void {
-  for (const state of guarded) Atomics.store(state, ENDING, 1);
+  for (const state of guarded) tellEnd(state);
   for (const state of guarded) Atomics.wait(state, TASKS, 1, MAX_EXIT_WAIT_MS);
+}
+
+function tellEnd(state: GuardState): void {
+  Atomics.store(state, ENDING, 1);
+  Atomics.notify(state, ENDING);
+}
+
+/** In a thread that never blocks: resolves when it is to end. */
+export async function ending(state: GuardState): Promise<void> {
+  while (!isEnding(state)) {
+    const { async, value } = Atomics.waitAsync(state, ENDING, 0);
+    if (async) await value;
+  }
+}
+
+/** In the thread: whether it must not end yet. */
+export function hold(state: GuardState, held: boolean): void {
+  Atomics.store(state, TASKS, held ? 1 : 0);
+  if (!held) Atomics.notify(state, TASKS);
 }
 
 /** In the thread: runs a task that calls ONNX; one at a time. The task looks at `isEnding` between its calls. */
 export async function duringTask<T>(state: GuardState, task: () => Promise<T>): Promise<T> {
-  Atomics.store(state, TASKS, 1);
+  hold(state, true);
   try {
     return await task();
   } finally {
-    Atomics.store(state, TASKS, 0);
-    Atomics.notify(state, TASKS);
+    hold(state, false);
   }
 }
 

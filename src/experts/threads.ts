@@ -1,15 +1,12 @@
-import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import type { Worker } from 'node:worker_threads';
-import { Piscina } from 'piscina';
 import { TurnoutError } from '../errors.js';
-import type { ExpertBackend, ExpertFile, LaneStats, Residency } from './backend.js';
+import type { ExpertBackend, ExpertFile, Residency } from './backend.js';
 import type { CarrierData } from './carrier.js';
 import { type Lane, type LaneResult, LanesBackend, type LaneWork } from './lanes-backend.js';
 import { everywhere } from './placement.js';
+import { CarrierPool } from './pool.js';
 import { type Answer, unwrap } from './remote-error.js';
-import { guardState, protect } from './thread-guard.js';
 
 export interface ThreadsOptions {
   /** Number of lanes, one thread each; `os.availableParallelism()` where left out. */
@@ -49,15 +46,10 @@ export async function openThreads(
     await Promise.all(lanes.map((lane) => lane.close()));
     throw failed.reason;
   }
-  const placement = everywhere(files.length, count);
-  const info = {
-    kind: 'threads',
-    experts: files.length,
-    hidden: lanes[0]!.hidden,
-    residency,
-    placement,
-  } as const;
-  return new LanesBackend(lanes, info);
+  const experts = files.length;
+  const keys = files.map((_, expert) => expert);
+  const info = { kind: 'threads', experts, hidden: lanes[0]!.hidden, residency } as const;
+  return new LanesBackend({ lanes, placement: everywhere(experts, count), keys }, info);
 }
 
 type LaneExperts = Omit<CarrierData, 'lane' | 'guard'>;
@@ -65,27 +57,27 @@ type LaneExperts = Omit<CarrierData, 'lane' | 'guard'>;
 const CARRIER = fileURLToPath(new URL('./carrier.js', import.meta.url));
 
 /**
- * One worker thread that computes experts, in a pool of its own: piscina binds tasks to a thread only where there is no
- * other. A thread that dies takes its calls with it and is replaced at once, or with the next call where it had not
- * even opened its experts.
+ * One worker thread that computes experts. A thread that dies takes its calls with it and is replaced at once, or with
+ * the next call where it had not even opened its experts.
  */
 class ThreadLane implements Lane {
   /** H, once opened. */
   hidden = 0;
+  /** While it is being replaced, calls wait behind its start. */
+  readonly takes = 'now';
   readonly #lane: number;
-  readonly #experts: LaneExperts;
+  readonly #pool: CarrierPool;
   readonly #done = { calls: 0, batches: 0, rows: 0 };
-  /** Threads that have not exited: the one of the pool, and those that are ending. */
-  readonly #threads = new Set<Worker>();
-  #pool: Piscina | undefined;
   #state: 'starting' | 'ready' | 'dead' = 'starting';
   #active = 0;
-  #starts = 0;
-  #closing = false;
 
   constructor(lane: number, experts: LaneExperts) {
     this.#lane = lane;
-    this.#experts = experts;
+    this.#pool = new CarrierPool({
+      filename: CARRIER,
+      data: (guard): CarrierData => ({ lane, ...experts, guard }),
+      onLost: () => this.#lost(),
+    });
   }
 
   /** Starts the thread and opens the experts in it. */
@@ -115,10 +107,9 @@ class ThreadLane implements Lane {
   }
 
   async #send<T>(name: string, task: unknown, transferList: ArrayBuffer[]): Promise<T> {
-    this.#pool ??= this.#start();
     let answered: Answer<T>;
     try {
-      answered = await this.#pool.run(task, { name, transferList });
+      answered = await this.#pool.run(name, task, transferList);
     } catch (cause) {
       const message = `lane ${this.#lane} (thread) died while it computed: ${(cause as Error).message}`;
       throw new TurnoutError('TURNOUT_LANE_DIED', message, { lane: this.#lane }, { cause });
@@ -126,53 +117,26 @@ class ThreadLane implements Lane {
     return unwrap(answered);
   }
 
-  #start(): Piscina {
-    const guard = guardState();
-    const workerData: CarrierData = { lane: this.#lane, ...this.#experts, guard };
-    const pool = new Piscina({
-      filename: CARRIER,
-      workerData,
-      minThreads: 1,
-      maxThreads: 1,
-      // As fast as 'sync' (30 us there and back, 'disabled' 80), and the idle thread's event loop goes on.
-      atomics: 'async',
-      recordTiming: false,
-    });
-    const [thread] = pool.threads;
-    protect(thread!, guard, () => this.#lost(pool));
-    this.#threads.add(thread!);
-    thread!.once('exit', () => this.#threads.delete(thread!));
-    // A thread that fails while idle is told of here and, like any other that ends, in `workerDestroy`.
-    pool.on('error', () => {});
-    pool.on('workerDestroy', () => this.#lost(pool));
-    this.#starts++;
-    return pool;
-  }
-
-  /** Drops the pool of a thread that ended, so that its waiting calls fail too, and starts another. */
-  #lost(pool: Piscina): void {
-    if (this.#closing || pool !== this.#pool) return;
-    this.#pool = undefined;
-    void pool.destroy();
+  #lost(): void {
     const wasReady = this.#state === 'ready';
     this.#state = 'dead';
     // Calls that come meanwhile wait behind it and get its error themselves.
     if (wasReady) this.open().catch(() => {});
   }
 
-  stats(): LaneStats {
+  stats(): ReturnType<Lane['stats']> {
     const state = this.#state === 'ready' && this.#active > 0 ? 'busy' : this.#state;
-    return { lane: this.#lane, device: 'cpu', state, ...this.#done, restarts: Math.max(0, this.#starts - 1) };
+    const place = { lane: this.#lane, device: 'cpu', provider: 'cpu' };
+    return {
+      ...place,
+      state,
+      queue: this.#active,
+      ...this.#done,
+      restarts: Math.max(0, this.#pool.starts - 1),
+    };
   }
 
-  async close(): Promise<void> {
-    this.#closing = true;
-    const exits = [...this.#threads].map((thread) => {
-      thread.ref();
-      return once(thread, 'exit');
-    });
-    void this.#pool?.destroy();
-    this.#pool = undefined;
-    await Promise.allSettled(exits);
+  close(): Promise<void> {
+    return this.#pool.close();
   }
 }

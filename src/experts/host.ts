@@ -1,0 +1,179 @@
+import type { Duplex } from 'node:stream';
+import { TurnoutError } from '../errors.js';
+import type { Residency } from './backend.js';
+import type { Device } from './device.js';
+import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
+import { type InlineBackend, openInline } from './inline.js';
+import { memoryReader } from './memory.js';
+import {
+  type HeldExpert,
+  type Message,
+  type ProcessAnswer,
+  type ProcessRequest,
+  parseRequest,
+} from './process-messages.js';
+import { describe } from './remote-error.js';
+import { checkMarks } from './versions.js';
+
+/** How a process opens the experts that it is told to hold. */
+export interface HostOptions {
+  readonly device: Device;
+  readonly residency: Residency;
+  readonly hidden?: number;
+  /** Folder for ONNX Runtime's profiles. */
+  readonly profile?: string;
+}
+
+type Run = Extract<ProcessRequest, { op: 'run' }>;
+
+/**
+ * The process side of a link: answers each request, in order, over inline backends of one expert each.
+ * `end` is called once with the error that the link cannot go on after, or without one where the other side is gone.
+ */
+export class Host {
+  readonly #link: Duplex;
+  readonly #options: HostOptions;
+  readonly #end: (error?: Error) => void;
+  readonly #memory = memoryReader();
+  readonly #held = new Map<number, InlineBackend>();
+  readonly #cancelled = new Set<number>();
+  #hidden: number | undefined;
+  #last = 0;
+  #over = false;
+  #work: Promise<void> = Promise.resolve();
+
+  constructor(link: Duplex, options: HostOptions, end: (error?: Error) => void) {
+    this.#link = link;
+    this.#options = options;
+    this.#hidden = options.hidden;
+    this.#end = (error) => {
+      if (this.#over) return;
+      this.#over = true;
+      end(error);
+    };
+    const reader = new FrameReader(
+      (frame) => this.#take(frame),
+      (header) => this.#expect(header),
+    );
+    link.on('data', (chunk: Buffer) => {
+      if (this.#over) return;
+      try {
+        reader.push(chunk);
+      } catch (error) {
+        this.#end(error as Error);
+      }
+    });
+    link.on('close', () => this.#end());
+    link.on('error', () => this.#end());
+  }
+
+  /** Before room is made for what comes with it: throws where the request is none, or not the next. */
+  #expect(header: FrameHeader): void {
+    const request = parseRequest(header);
+    const next = this.#last + 1;
+    if (request.id !== next) throw invalid(`request: expected id ${next}, got ${request.id}`);
+    if (request.op !== 'run') return;
+    const rows = request.batches.reduce((sum, [, count]) => sum + count, 0);
+    const { shape } = request.tensors[0]!;
+    if (shape.length !== 2 || shape[0] !== rows || shape[1] !== this.#hidden) {
+      throw invalid(`run: expected x [${rows}, ${this.#hidden}], got [${shape.join(', ')}]`);
+    }
+  }
+
+  #take({ header, payload }: Frame): void {
+    const request = header as ProcessRequest;
+    this.#last = request.id;
+    if (request.op === 'cancel') this.#cancelled.add(request.of);
+    else this.#work = this.#work.then(() => this.#answer(request, payload));
+  }
+
+  async #answer(request: Exclude<ProcessRequest, { op: 'cancel' }>, payload: ArrayBuffer): Promise<void> {
+    try {
+      if (request.op === 'hold') await this.#hold(request);
+      else if (request.op === 'run') await this.#run(request, payload);
+      else await this.#close(request.id);
+    } catch (error) {
+      if (isOutOfMemory(error)) this.#end(error as Error);
+      else this.#send({ id: request.id, op: 'failed', error: describe(error) });
+    }
+  }
+
+  /** Opens what is new before it lets go of what is not wanted any more: when that fails, all stays as it was. */
+  async #hold({ id, files }: Extract<ProcessRequest, { op: 'hold' }>): Promise<void> {
+    const opened = new Map<number, InlineBackend>();
+    try {
+      for (const file of files) {
+        if (!this.#held.has(file.key)) opened.set(file.key, await this.#open(file));
+      }
+    } catch (error) {
+      await Promise.all([...opened.values()].map((backend) => backend.close()));
+      throw error;
+    }
+    const wanted = new Set(files.map(({ key }) => key));
+    for (const [key, backend] of this.#held) {
+      if (wanted.has(key)) continue;
+      this.#held.delete(key);
+      await backend.close();
+    }
+    for (const [key, backend] of opened) this.#held.set(key, backend);
+    this.#send({ id, op: 'held', hidden: this.#hidden!, memory: this.#memory(true) });
+  }
+
+  async #open({ key, path, marks }: HeldExpert): Promise<InlineBackend> {
+    await checkMarks(marks);
+    const { residency, device, profile } = this.#options;
+    const backend = await openInline([{ path }], {
+      residency,
+      device,
+      ...(this.#hidden !== undefined && { hidden: this.#hidden }),
+      ...(profile !== undefined && { profile: `${profile}/expert-${key}` }),
+    });
+    this.#hidden = backend.hidden;
+    await checkMarks(marks);
+    return backend;
+  }
+
+  async #run({ id, batches, tensors }: Run, payload: ArrayBuffer): Promise<void> {
+    const started = performance.now();
+    const [rows, cols] = tensors[0]!.shape as [number, number];
+    const done = { batches: 0, rows: 0 };
+    for (const [key, count] of batches) {
+      if (this.#cancelled.has(id)) break;
+      const backend = this.#held.get(key);
+      if (!backend) throw invalid(`run: expected one of the experts held, got key ${key}`);
+      const view = new Float32Array(payload, done.rows * cols * 4, count * cols);
+      view.set(await backend.compute(0, view));
+      done.batches++;
+      done.rows += count;
+    }
+    this.#cancelled.delete(id);
+    const computeMs = performance.now() - started;
+    const memory = this.#memory();
+    this.#send({ id, op: 'ran', ...done, computeMs, memory }, { rows, cols, buffer: payload });
+  }
+
+  async #close(id: number): Promise<void> {
+    await Promise.all([...this.#held.values()].map((backend) => backend.close()));
+    this.#held.clear();
+    this.#send({ id, op: 'closed' });
+    this.#link.end();
+  }
+
+  #send(message: Message<ProcessAnswer>, matrix?: FrameMatrix): void {
+    if (this.#over) return;
+    this.#link.cork();
+    for (const part of encodeFrame(message, matrix)) this.#link.write(part);
+    this.#link.uncork();
+  }
+}
+
+/** What allocation failures look like: C++'s in ONNX Runtime, its arenas', and V8's. */
+export function isOutOfMemory(error: unknown): boolean {
+  return /bad_alloc|failed to allocate memory|out of memory|array buffer allocation failed/i.test(
+    String(error),
+  );
+}
+
+function invalid(message: string): TurnoutError {
+  return new TurnoutError('TURNOUT_FRAME_INVALID', message);
+}

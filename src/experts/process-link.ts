@@ -1,0 +1,202 @@
+import type { Duplex } from 'node:stream';
+import { TurnoutError } from '../errors.js';
+import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
+import type { LaneResult, LaneWork } from './lanes-backend.js';
+import {
+  type HeldExpert,
+  type Message,
+  type ProcessAnswer,
+  type ProcessMemory,
+  type ProcessRequest,
+  parseAnswer,
+} from './process-messages.js';
+import { revive } from './remote-error.js';
+
+/** What a process says once it holds its experts. */
+export interface Held {
+  readonly hidden: number;
+  readonly memory: ProcessMemory;
+}
+
+export interface Ran extends LaneResult {
+  readonly memory: ProcessMemory;
+}
+
+interface Answer {
+  readonly header: ProcessAnswer;
+  readonly payload: ArrayBuffer;
+}
+
+/** A request that waits for its answer. */
+interface Waiting {
+  readonly id: number;
+  readonly op: ProcessAnswer['op'];
+  /** Of a run: what its answer must hold. */
+  readonly work: { readonly matrix: FrameMatrix; readonly batches: number } | undefined;
+  readonly since: number;
+  cancelled: boolean;
+  resolve(answer: Answer): void;
+  reject(error: Error): void;
+}
+
+type Unnumbered<M> = M extends unknown ? Omit<M, 'id'> : never;
+type Request = Unnumbered<Message<Exclude<ProcessRequest, { op: 'cancel' }>>>;
+
+/**
+ * The carrier side of a link: asks, and holds the process to its rules. The first frame that breaks one ends the link:
+ * `onBroken` is called once, with the error, or without one where the other side is gone. The requests that wait then
+ * are given up by `end`.
+ */
+export class ProcessLink {
+  readonly #stream: Duplex;
+  readonly #waiting: Waiting[] = [];
+  #id = 0;
+  #over: Error | undefined;
+
+  constructor(stream: Duplex, onBroken: (error?: Error) => void) {
+    this.#stream = stream;
+    let broken = false;
+    const breakOff = (error?: Error) => {
+      if (broken) return;
+      broken = true;
+      stream.destroy();
+      onBroken(error);
+    };
+    const reader = new FrameReader(
+      (frame) => this.#take(frame),
+      (header) => this.#expect(header),
+    );
+    stream.on('data', (chunk: Buffer) => {
+      try {
+        if (!broken) reader.push(chunk);
+      } catch (error) {
+        breakOff(error as Error);
+      }
+    });
+    const cut = () => breakOff(reader.partial ? invalid('answer: it ends within a frame') : undefined);
+    stream.on('end', cut);
+    stream.on('close', cut);
+    stream.on('error', () => breakOff());
+  }
+
+  /** Milliseconds that the oldest request has waited for its answer; 0 where none does. */
+  get waitingMs(): number {
+    const [first] = this.#waiting;
+    return first ? performance.now() - first.since : 0;
+  }
+
+  /** Has the process hold these experts and no others. Throws why it cannot, and the error of `end`. */
+  async hold(files: readonly HeldExpert[]): Promise<Held> {
+    const { header } = await this.#ask({ op: 'hold', files: [...files] }, 'held').answer;
+    return header as Extract<ProcessAnswer, { op: 'held' }>;
+  }
+
+  /** x -> y over its own buffer. `cancel` tells the process that nobody waits any more: it answers unfinished. */
+  run(work: LaneWork, hidden: number): { result: Promise<Ran>; cancel(): void } {
+    const batches = work.batches.map(({ expert, rows }) => [expert, rows] as [number, number]);
+    const rows = work.batches.reduce((sum, batch) => sum + batch.rows, 0);
+    const matrix = { rows, cols: hidden, buffer: work.buffer };
+    const asked = this.#ask({ op: 'run', batches }, 'ran', { matrix, batches: batches.length });
+    const result = asked.answer.then(({ header, payload }) => {
+      const ran = header as Extract<ProcessAnswer, { op: 'ran' }>;
+      const { batches, rows, computeMs, memory } = ran;
+      return { buffer: payload, batches, rows, computeMs, memory };
+    });
+    return { result, cancel: () => this.#cancel(asked.waiting) };
+  }
+
+  /** Has the process end after what it was asked before. */
+  async close(): Promise<void> {
+    await this.#ask({ op: 'close' }, 'closed').answer;
+  }
+
+  /** Gives up: every request that waits, and every later one, fails with this error. */
+  end(error: Error): void {
+    this.#over ??= error;
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#over);
+  }
+
+  #ask(
+    request: Request,
+    op: ProcessAnswer['op'],
+    work?: Waiting['work'],
+  ): { waiting: Waiting; answer: Promise<Answer> } {
+    if (this.#over) throw this.#over;
+    const id = this.#id + 1;
+    // Before it counts: a message that is too large is refused and the link goes on.
+    const parts = encodeFrame({ ...request, id }, work?.matrix);
+    this.#id = id;
+    const { promise, ...settle } = withResolvers<Answer>();
+    const waiting: Waiting = { id, op, work, since: performance.now(), cancelled: false, ...settle };
+    this.#waiting.push(waiting);
+    this.#write(parts);
+    return { waiting, answer: promise };
+  }
+
+  #cancel(run: Waiting): void {
+    if (run.cancelled || !this.#waiting.includes(run)) return;
+    run.cancelled = true;
+    this.#id++;
+    const message: Message<ProcessRequest> = { id: this.#id, op: 'cancel', of: run.id };
+    this.#write(encodeFrame(message));
+  }
+
+  #write(parts: readonly Uint8Array[]): void {
+    this.#stream.cork();
+    for (const part of parts) this.#stream.write(part);
+    this.#stream.uncork();
+  }
+
+  /** Before room is made for what comes with it: throws where it is no answer, or not the one that is due. */
+  #expect(header: FrameHeader): void {
+    const answer = parseAnswer(header);
+    const [due] = this.#waiting;
+    if (!due || answer.id !== due.id || (answer.op !== due.op && answer.op !== 'failed')) {
+      throw invalid(
+        `answer: expected ${due ? `${due.op} ${due.id}` : 'none'}, got ${answer.op} ${answer.id}`,
+      );
+    }
+    if (answer.op === 'ran') checkRan(answer, due);
+  }
+
+  #take({ header, payload }: Frame): void {
+    const answer = header as ProcessAnswer;
+    const due = this.#waiting.shift()!;
+    if (answer.op === 'failed') due.reject(revive(answer.error));
+    else due.resolve({ header: answer, payload });
+  }
+}
+
+function checkRan(
+  { tensors, batches, rows }: Extract<ProcessAnswer, { op: 'ran' }>,
+  { work, cancelled }: Waiting,
+): void {
+  const { matrix, batches: asked } = work!;
+  const [first, second, ...more] = tensors[0]!.shape;
+  if (more.length > 0 || first !== matrix.rows || second !== matrix.cols) {
+    throw invalid(`ran: expected y [${matrix.rows}, ${matrix.cols}], got [${tensors[0]!.shape.join(', ')}]`);
+  }
+  const whole = batches === asked && rows === matrix.rows;
+  if (!whole && !(cancelled && batches <= asked && rows <= matrix.rows)) {
+    throw invalid(`ran: expected ${asked} batches of ${matrix.rows} rows, got ${batches} of ${rows}`);
+  }
+}
+
+/** As Promise.withResolvers, which Node has from 22 on. */
+function withResolvers<T>(): {
+  promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: Error): void;
+} {
+  let resolve!: (value: T) => void;
+  let reject!: (error: Error) => void;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
+
+function invalid(message: string): TurnoutError {
+  return new TurnoutError('TURNOUT_FRAME_INVALID', message);
+}
