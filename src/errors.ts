@@ -39,6 +39,8 @@ export const ERROR_CODES = {
     'ONNX Runtime could not open or run a graph. The message gives the file and its reason.',
   TURNOUT_LANE_DIED:
     'A lane ended while it computed. It is replaced: the call can be made again, for experts are pure.',
+  TURNOUT_EXPERT_LOST:
+    "An expert cannot be had on any lane: all attempts failed. Try again later, add replicas, or open with `onLostExpert: 'drop'`, which does without experts that are not shared.",
   TURNOUT_FRAME_INVALID:
     'Bytes between a carrier and an expert process are no valid frame. The link is closed and the process replaced.',
   TURNOUT_ABORTED: 'The call was aborted through its signal.',
