@@ -40,7 +40,7 @@ export const ERROR_CODES = {
   TURNOUT_LANE_DIED:
     'A lane ended while it computed. It is replaced: the call can be made again, for experts are pure.',
   TURNOUT_EXPERT_LOST:
-    'An expert cannot be had on any lane. The message says why. Call again later, add replicas, or open with onLostExpert: drop.',
+    "An expert cannot be had on any lane: all attempts failed. Try again later, add replicas, or open with `onLostExpert: 'drop'`, which does without experts that are not shared.",
   TURNOUT_EXPERT_CHANGED:
     'The files of an expert are not those of the version asked for. Put new files under new names and hand them to update.',
   TURNOUT_FRAME_INVALID:

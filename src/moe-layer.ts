@@ -1,10 +1,11 @@
 import { channel } from 'node:diagnostics_channel';
 import { TurnoutError } from './errors.js';
-import type { ExpertBackend, ExpertBatch, RunOptions } from './experts/backend.js';
+import type { ExpertBackend, ExpertBatch, ExpertResults, RunOptions } from './experts/backend.js';
 import type { Gate } from './gate.js';
 import { assertGoodRows } from './router/bad-rows.js';
 import { combine } from './router/combine.js';
 import { gatherRows } from './router/dispatch.js';
+import { loseExperts } from './router/lose.js';
 import { planDispatch } from './router/plan.js';
 import type { DispatchPlan, Router, RouterInput, Routing } from './router/routing.js';
 import { type Matrix, row } from './tensor.js';
@@ -32,6 +33,7 @@ export interface LayerCall extends Omit<RouterInput, 'logits' | 'layer'>, RunOpt
 export interface LayerOutput {
   /** [T, H] weighted sum of the chosen experts, shared experts added. Zero for a token whose choices were all dropped. */
   readonly y: Matrix;
+  /** What was computed: choices whose expert the backend lost are dropped in it, with reason `lost`. */
   readonly routing: Routing;
   readonly plan: DispatchPlan;
   readonly times: StageTimes;
@@ -86,7 +88,8 @@ export class MoeLayer {
 
   /**
    * x [T,H] -> y [T,H] with the routing behind it.
-   * Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_LOGITS_INVALID (unless `badRows: 'report'`), and what the backend throws.
+   * Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_LOGITS_INVALID (unless `badRows: 'report'`), TURNOUT_EXPERT_LOST for a shared
+   * expert (a lost one of the router is dropped), and what the backend throws.
    */
   async forward(x: Matrix, call: LayerCall = {}): Promise<LayerOutput> {
     const { router, backend, firstExpert = 0, shared = [] } = this.#parts;
@@ -96,19 +99,20 @@ export class MoeLayer {
 
     const scored = known ? { logits: known } : await this.#score(x);
     clock.mark('gateMs');
-    const routing = router.route({ ...given, ...scored, layer: this.index });
-    if (badRows !== 'report') assertGoodRows(routing);
+    const routed = router.route({ ...given, ...scored, layer: this.index });
+    if (badRows !== 'report') assertGoodRows(routed);
     clock.mark('routeMs');
-    const plan = planDispatch(routing);
-    const batches = [...expertBatches(plan, router.computed, x, firstExpert), ...sharedBatches(shared, x)];
+    const planned = planDispatch(routed);
+    const batches = [...expertBatches(planned, router.computed, x, firstExpert), ...sharedBatches(shared, x)];
     clock.mark('dispatchMs');
     const results = await backend.run(batches, {
       ...(signal ? { signal } : {}),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
     });
     clock.split(results.timing);
-    const y = combine(plan, this.#byExpert(plan, x, results.outputs), this.hidden);
-    for (const output of results.outputs.slice(batches.length - shared.length)) add(y, output);
+    const { routing, plan, outputs } = this.#answered({ routing: routed, plan: planned }, batches, results);
+    const y = combine(plan, this.#byExpert(plan, x, outputs), this.hidden);
+    for (const output of outputs.slice(outputs.length - shared.length)) add(y, output);
     clock.mark('combineMs');
 
     const times = clock.times();
@@ -116,6 +120,23 @@ export class MoeLayer {
       layerChannel.publish({ layer: this.index, name: this.name, routing, times } satisfies LayerEvent);
     }
     return { y, routing, plan, times };
+  }
+
+  /** What was decided and what came of it: as it is, or without the experts that the backend lost. */
+  #answered(
+    decided: Pick<LayerOutput, 'routing' | 'plan'>,
+    batches: readonly ExpertBatch[],
+    { outputs, lost = [] }: ExpertResults,
+  ): Pick<LayerOutput, 'routing' | 'plan'> & Pick<ExpertResults, 'outputs'> {
+    if (lost.length === 0) return { ...decided, outputs };
+    const { shared = [], firstExpert = 0 } = this.#parts;
+    const sharedFrom = batches.length - shared.length;
+    const needed = lost.find((batch) => batch >= sharedFrom);
+    if (needed !== undefined) throw this.#lostError(batches[needed]!.expert);
+    const experts = lost.map((batch) => batches[batch]!.expert - firstExpert);
+    const routing = loseExperts(decided.routing, experts);
+    const gone = new Set(lost);
+    return { routing, plan: planDispatch(routing), outputs: outputs.filter((_, batch) => !gone.has(batch)) };
   }
 
   /** The outputs in batch order -> one entry [n,H] for each expert, empty where it had no rows. */
@@ -148,6 +169,12 @@ export class MoeLayer {
       'TURNOUT_INPUT_INVALID',
       `${this.name} has no gate: expected \`logits\` with the call`,
     );
+  }
+
+  /** Others that a token chose can take the share of a lost expert; nothing can take that of a shared one. */
+  #lostError(expert: number): TurnoutError {
+    const message = `${this.name}: every token needs the shared expert, number ${expert} of the backend, and no lane could run it`;
+    return new TurnoutError('TURNOUT_EXPERT_LOST', message, { layer: this.index, expert });
   }
 
   #shapeError(x: Matrix): TurnoutError {

@@ -5,10 +5,15 @@ import { openInline } from '#turnout/experts/inline.js';
 import { openMoeLayer } from '#turnout/model/open.js';
 import { type LayerEvent, MoeLayer } from '#turnout/moe-layer.js';
 import { createRouter } from '#turnout/router/create.js';
+import { LoadTracker } from '#turnout/router/load-tracker.js';
+import { parseOptions } from '#turnout/router/options.js';
+import { planDispatch } from '#turnout/router/plan.js';
 import { presetOptions } from '#turnout/router/presets.js';
-import { type Matrix, matrix } from '#turnout/tensor.js';
+import { type Matrix, matrix, row } from '#turnout/tensor.js';
+import { type Layer, referenceMoe } from './reference/moe.js';
 import { BABEL } from './support/babel.js';
 import { normals, referenceExpert, type TemporaryExperts, temporaryExperts } from './support/experts.js';
+import { withoutExperts } from './support/losing.js';
 
 const E = 4;
 const H = 8;
@@ -215,5 +220,127 @@ describe('MoeLayer', () => {
       'combineMs',
     ]);
     expect(times.computeMs).toBeGreaterThan(0);
+  });
+});
+
+describe('MoeLayer without experts that its backend lost', () => {
+  const token = (E: number, more: object = {}) =>
+    createRouter(
+      parseOptions({
+        algorithm: 'token-choice',
+        score: { function: 'softmax' },
+        select: { k: 2 },
+        weigh: { by: 'normalised' },
+        ...more,
+      }),
+      E,
+    );
+  const rowsOf = (m: Matrix) => Array.from({ length: m.rows }, (_, r) => [...row(m, r)]);
+  const expert = (e: number) => (x: readonly number[]) => [...referenceExpert(set, e, Float32Array.from(x))];
+  const rule = (experts: Layer['experts'], lost: readonly number[]) =>
+    ({ score: 'softmax', k: 2, normalise: true, experts, lost }) as const;
+  /** Logits of T tokens that like the first experts best. */
+  const skewed = (T: number, cols: number) => {
+    const random = normals(17);
+    return matrix(
+      Float32Array.from({ length: T * cols }, (_, i) => random() - (i % cols) / 2),
+      T,
+      cols,
+    );
+  };
+  const all = () => set.files.map((_, e) => expert(e));
+
+  it.each([[[0]], [[1, 3]], [[0, 1, 2]], [[0, 1, 2, 3]], [[]]])(
+    'is the naive loop without %j',
+    async (lost) => {
+      const layer = new MoeLayer({
+        name: 'lossy',
+        index: 0,
+        router: token(E),
+        backend: withoutExperts(backend, lost),
+      });
+      const [x, logits] = [hiddenStates(33), skewed(33, E)];
+      const { y, routing, plan } = await layer.forward(x, { logits });
+      const expected = referenceMoe(rule(all(), lost), rowsOf(x), rowsOf(logits), [33]);
+      close(y.data, expected.y.flat());
+      expect(plan.tokenIds.length).toBe(expected.kept.flat().length);
+      expect(plan).toEqual(planDispatch(routing));
+      expect(new Set(plan.dropped.map((drop) => drop.expert))).toEqual(new Set(lost));
+      expect(plan.dropped.every(({ reason }) => reason === 'lost')).toBe(true);
+    },
+  );
+
+  it('tells capacity drops from lost ones, and finds the experts of a layer deep in the backend', async () => {
+    const capacity = { formula: 'fixed', capacity: 5, scope: 'request' };
+    const router = token(3, { admit: capacity });
+    const layer = new MoeLayer({
+      ...{ name: 'deep', index: 0, router, firstExpert: 1 },
+      backend: withoutExperts(backend, [2]),
+    });
+    const [x, logits] = [hiddenStates(12), skewed(12, 3)];
+    const { y, routing, plan } = await layer.forward(x, { logits });
+    const own = { ...rule([expert(1), expert(2), expert(3)], [1]), capacity: () => 5 };
+    close(y.data, referenceMoe(own, rowsOf(x), rowsOf(logits), [12]).y.flat());
+    expect(new Set(plan.dropped.map(({ reason }) => reason))).toEqual(new Set(['capacity', 'lost']));
+    expect(plan.dropped.filter(({ reason }) => reason === 'lost')).toHaveLength(5);
+    expect([...routing.states[0]!.kept]).toEqual([...router.route({ logits }).states[0]!.kept]);
+  });
+
+  it('still has the experts that cost nothing, with the weight of those that are gone', async () => {
+    const router = token(E + 1, { zeroComputation: { copy: 1 } });
+    const layer = new MoeLayer({
+      ...{ name: 'copy', index: 0, router },
+      backend: withoutExperts(backend, [0, 1, 2, 3]),
+    });
+    const x = hiddenStates(2);
+    const logits = matrix(Float32Array.of(3, 0, 0, 0, 2, 3, 2, 0, 0, 0), 2, E + 1);
+    const { y } = await layer.forward(x, { logits });
+    close(y.data, [...row(x, 0), ...new Array(H).fill(0)]);
+  });
+
+  it('adds the others as they were where weights are on the input', async () => {
+    const router = token(E, { weigh: { by: 'normalised', on: 'input' } });
+    const layer = new MoeLayer({ name: 'input', index: 0, router, backend: withoutExperts(backend, [0]) });
+    const x = hiddenStates(1);
+    const { y, routing } = await layer.forward(x, { logits: matrix(Float32Array.of(1, 1, 0, 0), 1, E) });
+    close(y.data, expert(1)([...x.data].map((value) => value / 2)));
+    expect([...routing.weight]).toEqual([0, 0.5]);
+  });
+
+  it('cannot do without a shared expert', async () => {
+    const parts = { name: 'base', index: 5, router: token(2), shared: [3, 2] };
+    const layer = (gone: number[]) => new MoeLayer({ ...parts, backend: withoutExperts(backend, gone) });
+    const [x, logits] = [hiddenStates(3), skewed(3, 2)];
+    for (const gone of [[2], [0, 3]]) {
+      await expect(layer(gone).forward(x, { logits })).rejects.toMatchObject({
+        code: 'TURNOUT_EXPERT_LOST',
+        message: expect.stringContaining('base'),
+        details: { layer: 5, expert: gone.at(-1) },
+      });
+    }
+    const { y } = await layer([0, 1]).forward(x, { logits });
+    const expected = rowsOf(x).flatMap((own) => expert(3)(own).map((v, h) => v + expert(2)(own)[h]!));
+    close(y.data, expected);
+    expect((await layer([2]).forward(hiddenStates(0), { logits: skewed(0, 2) })).y.rows).toBe(0);
+  });
+
+  it('tells observers what was lost', async () => {
+    const layer = new MoeLayer({
+      name: 'seen',
+      index: 4,
+      router: token(E),
+      backend: withoutExperts(backend, [0]),
+    });
+    const tracker = new LoadTracker();
+    subscribe('turnout:layer', tracker.record);
+    const logits = matrix(Float32Array.of(2, 1, 0, 0, 0, 1, 2, 0), 2, E);
+    await layer.forward(hiddenStates(2), { logits });
+    unsubscribe('turnout:layer', tracker.record);
+    expect(tracker.snapshot().get(4)).toMatchObject({
+      load: [1, 2, 1, 0],
+      kept: [0, 2, 1, 0],
+      dropped: { lost: 1, capacity: 0 },
+      dropRate: 0.25,
+    });
   });
 });

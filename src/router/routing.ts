@@ -13,7 +13,7 @@ import type { Matrix } from '../tensor.js';
 export interface RequestState {
   /** Tokens of this sequence already routed: the next one is number `position + 1`. */
   readonly position: number;
-  /** [E] assignments that each expert has kept of this sequence. */
+  /** [E] assignments of this sequence that each expert has admitted, those that were lost later included. */
   readonly kept: Int32Array;
 }
 

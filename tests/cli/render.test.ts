@@ -1,10 +1,12 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { drawGeneration, generationJson } from '#turnout/cli/render/generation.js';
 import { drawHeatMap } from '#turnout/cli/render/heat-map.js';
 import { drawStages } from '#turnout/cli/render/stages.js';
 import { COLOUR, PLAIN, styleOf } from '#turnout/cli/render/style.js';
 import { drawTokens, drawTokenTable } from '#turnout/cli/render/tokens.js';
 import { encodeBytes } from '#turnout/model/tokenizer.js';
+import { loseExperts } from '#turnout/router/lose.js';
 import { plain, route } from '../support/routing.js';
 
 describe('drawHeatMap', () => {
@@ -68,6 +70,57 @@ describe('drawTokenTable', () => {
         '    1  x0a     L0  expert  0 dropped (capacity)   expert  1 dropped (capacity)',
       ].join('\n'),
     );
+  });
+});
+
+describe('a generation that lost an expert', () => {
+  const routing = loseExperts(
+    route(plain({ select: { k: 2 } }), [
+      [3, 2, 0],
+      [5, 0, 4],
+    ]),
+    [0, 2],
+  );
+  const times = {
+    trunkMs: 1,
+    gateMs: 1,
+    routeMs: 1,
+    dispatchMs: 1,
+    transportMs: 0,
+    computeMs: 1,
+    combineMs: 1,
+  };
+  const result = {
+    prompt: [104],
+    tokens: [105, 106],
+    text: 'ij',
+    reason: 'max-tokens',
+    times,
+    routing: [routing],
+  } as const;
+
+  it('shows who took its tokens, how many were lost, and which', () => {
+    const text = drawGeneration(result, ['layers.0'], { style: PLAIN, table: true });
+    expect(text).toContain('L0  1-');
+    expect(text).toContain('dropped 3 (lost)');
+    expect(text).toContain('expert  0 dropped (lost)   expert  1 5.000');
+    expect(text).toContain('expert  0 dropped (lost)   expert  2 dropped (lost)');
+  });
+
+  it('says so in JSON', () => {
+    const { layers } = generationJson('h', result, ['layers.0']);
+    expect(layers[0]).toMatchObject({
+      drops: [
+        ['lost', false],
+        ['lost', 'lost'],
+      ],
+      weights: [
+        [0, 5],
+        [0, 0],
+      ],
+      kept: [0, 1, 0],
+      dropped: { lost: 3 },
+    });
   });
 });
 

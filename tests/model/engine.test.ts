@@ -1,11 +1,13 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Engine } from '#turnout/model/engine.js';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import { createSampler } from '#turnout/model/sampler.js';
 import type { Sequence, SequenceEvent } from '#turnout/model/sequence.js';
 import { encodeBytes } from '#turnout/model/tokenizer.js';
+import { loadOf } from '#turnout/router/load.js';
 import { joinRoutings } from '#turnout/router/slice.js';
 import { BABEL, copyOfBabel, rewrite } from '../support/babel.js';
+import { losing } from '../support/losing.js';
 
 const PROMPTS = [
   'In the beginning was the Word',
@@ -244,5 +246,31 @@ describe('a sequence whose rows are not finite', () => {
     expect((await finish(engine, after))[0]).toEqual(
       (await alone(PROMPTS[1]!, 2)).tokens.slice(after.request.tokens.length),
     );
+  });
+});
+
+describe('sequences while experts are lost', () => {
+  it('go on, and each sees in its routing what it lost', async () => {
+    /** [L] the lost expert of each layer, of 8. */
+    const gone = [2, -1, -1, 5];
+    const without = losing(model.backend, [gone[0]!, 3 * 8 + gone[3]!]);
+    using run = vi.spyOn(model.backend, 'run').mockImplementation(without);
+    const engine = new Engine(model.program, { chunkRows: 16 });
+    const all = PROMPTS.map((text, i) => engine.add(request(text, i)));
+    const texts = await finish(engine, ...all);
+    expect(run).toHaveBeenCalled();
+    expect(texts.map((text) => text.length)).toEqual(all.map(() => 24));
+    let losses = 0;
+    for (const { recorded, counters, cached } of all) {
+      for (const [layer, chunks] of recorded.entries()) {
+        const routing = joinRoutings(chunks);
+        const { kept, dropped } = loadOf(routing);
+        expect([routing.tokens, kept[gone[layer]!] ?? 0]).toEqual([cached, 0]);
+        const admitted = kept.map((count, e) => (e === gone[layer] ? count + dropped.lost : count));
+        expect(admitted).toEqual([...counters[layer]!.kept]);
+        losses += dropped.lost;
+      }
+    }
+    expect(losses).toBeGreaterThan(50);
   });
 });

@@ -1,7 +1,8 @@
 /**
  * A Mixture-of-Experts layer as its definition reads, in float64 and by plain loops: what everything is compared with.
  * Scores are softmax or sigmoid over all experts; each token takes its k best; weights are its scores, or its scores
- * divided by their sum; an expert takes `capacity(n)` rows of its group at most, first come, first served.
+ * divided by their sum; an expert takes `capacity(n)` rows of its group at most, first come, first served; a lost one
+ * takes its rows and gives nothing.
  */
 export interface Layer {
   readonly score: 'softmax' | 'sigmoid';
@@ -13,6 +14,8 @@ export interface Layer {
   /** `running`: the n-th token meets capacity(n); `whole`: every token meets the capacity of its whole group. */
   readonly count?: 'running' | 'whole';
   readonly experts: readonly ((x: readonly number[]) => readonly number[])[];
+  /** Experts that cannot be had: their share goes to the others that the token keeps. */
+  readonly lost?: readonly number[];
 }
 
 /** x [T][H], logits [T][E], lengths of the groups that share a capacity -> y [T][H] and the kept choices [T]. */
@@ -29,6 +32,7 @@ export function referenceMoe(
     scale = 1,
     capacity = () => Number.POSITIVE_INFINITY,
     count = 'running',
+    lost = [],
   } = layer;
   const y: number[][] = [];
   const kept: { expert: number; weight: number }[][] = [];
@@ -44,14 +48,20 @@ export function referenceMoe(
         .map((_, e) => e)
         .sort((a, b) => scores[b]! - scores[a]! || a - b)
         .slice(0, k);
-      const sum = normalise ? best.reduce((all, e) => all + scores[e]!, 0) : 1;
+      const sum = normalise ? total(best, scores) : 1;
       const limit = capacity(count === 'running' ? n : length);
       const taken = best.filter((e) => held[e]! < limit && ++held[e]! > 0);
-      const chosen = taken.map((expert) => ({ expert, weight: (scale * scores[expert]!) / sum }));
+      const had = taken.filter((e) => !lost.includes(e));
+      const share = total(taken, scores) / total(had, scores);
+      const chosen = had.map((expert) => ({ expert, weight: (share * scale * scores[expert]!) / sum }));
       const outputs = chosen.map(({ expert }) => layer.experts[expert]!(x[t]!));
       y.push(x[t]!.map((_, h) => chosen.reduce((all, { weight }, c) => all + weight * outputs[c]![h]!, 0)));
       kept.push(chosen);
     }
   }
   return { y, kept };
+}
+
+function total(experts: readonly number[], scores: readonly number[]): number {
+  return experts.reduce((all, e) => all + scores[e]!, 0);
 }
