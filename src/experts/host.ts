@@ -140,7 +140,10 @@ export class Host {
     for (const [key, count] of batches) {
       if (this.#cancelled.has(id)) break;
       const backend = this.#held.get(key);
-      if (!backend) throw invalid(`run: expected one of the experts held, got key ${key}`);
+      if (!backend) {
+        const message = 'the version of the expert that this call began with is gone';
+        throw new TurnoutError('TURNOUT_EXPERT_LOST', message, { key });
+      }
       const view = new Float32Array(payload, done.rows * cols * 4, count * cols);
       view.set(await backend.compute(0, view));
       done.batches++;

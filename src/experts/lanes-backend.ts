@@ -114,6 +114,11 @@ export class LanesBackend implements ExpertBackend {
     await before.calls.close();
   }
 
+  /** Throws TURNOUT_CLOSED once closing. */
+  protected checkOpen(): void {
+    if (this.#calls.closing) throw new TurnoutError('TURNOUT_CLOSED', `${this.#calls.name} is closed`);
+  }
+
   async run(batches: readonly ExpertBatch[], options: RunOptions = {}): Promise<ExpertResults> {
     return withinLimits(options, async (stop) => {
       this.#calls.enter();

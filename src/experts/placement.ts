@@ -1,3 +1,5 @@
+import { TurnoutError } from '../errors.js';
+
 /** Which lanes hold which experts. */
 export interface Placement {
   /** Number of lanes. */
@@ -17,6 +19,55 @@ export interface LanePlan {
 export function everywhere(experts: number, lanes: number): Placement {
   const all = Array.from({ length: lanes }, (_, lane) => lane);
   return { lanes, replicas: Array.from({ length: experts }, () => all) };
+}
+
+/**
+ * Lanes where none are named: expert e, replica r lives on device (e + r) modulo their number; in a process of its own
+ * or in that of the device. Throws TURNOUT_OPTIONS_INVALID.
+ */
+export function placeOnDevices(
+  experts: number,
+  options: { devices?: readonly string[]; oneProcessPer?: 'expert' | 'device'; replicas?: number },
+): LanePlan[] {
+  const { devices = ['cpu'], replicas = 1, oneProcessPer } = options;
+  if (devices.length === 0) throw badPlan('expected at least one device, got none');
+  if (!Number.isInteger(replicas) || replicas < 1 || replicas > devices.length) {
+    throw badPlan(`expected replicas from 1 to the ${devices.length} devices, got ${replicas}`);
+  }
+  if (oneProcessPer !== undefined && oneProcessPer !== 'expert' && oneProcessPer !== 'device') {
+    throw badPlan(`expected oneProcessPer to be expert or device, got ${oneProcessPer}`);
+  }
+  return devices.flatMap((device, d) => {
+    const own = Array.from({ length: experts }, (_, e) => e).filter(
+      (e) => (d - e + experts * devices.length) % devices.length < replicas,
+    );
+    const together = oneProcessPer === undefined ? !/^cpu(:|$)/.test(device) : oneProcessPer === 'device';
+    if (together) return own.length > 0 ? [{ device, experts: own }] : [];
+    return own.map((expert) => ({ device, experts: [expert] }));
+  });
+}
+
+/** The placement that lanes make. Throws TURNOUT_OPTIONS_INVALID where an expert is on none, is unknown, or is named twice. */
+export function placementOf(lanes: readonly LanePlan[], experts: number): Placement {
+  const replicas: number[][] = Array.from({ length: experts }, () => []);
+  for (const [lane, plan] of lanes.entries()) {
+    if (plan.experts.length === 0) throw badPlan(`lane ${lane}: expected at least one expert, got none`);
+    for (const expert of plan.experts) {
+      const own = replicas[expert];
+      if (!own || !Number.isInteger(expert)) {
+        throw badPlan(`lane ${lane}: expected experts from 0 to ${experts - 1}, got ${expert}`);
+      }
+      if (own.at(-1) === lane) throw badPlan(`lane ${lane}: expected each expert once, got ${expert} twice`);
+      own.push(lane);
+    }
+  }
+  const nowhere = replicas.findIndex((own) => own.length === 0);
+  if (nowhere >= 0) throw badPlan(`expected every expert on a lane, got none for expert ${nowhere}`);
+  return { lanes: lanes.length, replicas };
+}
+
+function badPlan(message: string): TurnoutError {
+  return new TurnoutError('TURNOUT_OPTIONS_INVALID', `placement: ${message}`);
 }
 
 /** Rows `start` to `start + rows` of the batch at index `batch` of a call. */

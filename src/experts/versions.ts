@@ -39,7 +39,7 @@ export async function checkSum(path: string, expected: string): Promise<void> {
 async function markOf(path: string): Promise<string> {
   const info = await stat(path).catch(() => undefined);
   if (!info?.isFile()) {
-    throw new TurnoutError('TURNOUT_FILE_MISSING', `expected an ONNX file at ${path}`, { file: path });
+    throw new TurnoutError('TURNOUT_FILE_MISSING', `expected a file of an expert at ${path}`, { file: path });
   }
   return [info.dev, info.ino, info.size, info.mtimeMs].join(' ');
 }

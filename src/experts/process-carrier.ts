@@ -1,0 +1,147 @@
+import { readFileSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { move, transferableSymbol, valueSymbol } from 'piscina';
+import { TurnoutError } from '../errors.js';
+import { ExpertProcess } from './expert-process.js';
+import type { LaneWork } from './lanes-backend.js';
+import type { Held, Ran } from './process-link.js';
+import type { HeldExpert } from './process-messages.js';
+import { type Answer, answer } from './remote-error.js';
+import type { SpawnOptions } from './spawn.js';
+import { ending, type GuardState, hold as holdThread } from './thread-guard.js';
+
+/* What runs in a carrier thread that owns expert processes, and the tasks that its pool sends, many at a time. */
+
+/** The `workerData` of a process carrier. */
+export interface ProcessCarrierData {
+  readonly guard: GuardState;
+  /** Milliseconds that a process may take for one answer. */
+  readonly answerMs: number;
+}
+
+/** Names one process: that of a lane, and the how manieth of its lane. */
+export interface ProcessName {
+  readonly lane: number;
+  readonly start: number;
+}
+
+/** Told to the main thread, by itself, when a process is gone. */
+export interface Died extends ProcessName {
+  readonly reason: string;
+}
+
+export interface Started extends Held {
+  readonly pid: number;
+}
+
+/** How often processes are looked at. */
+const WATCH_MS = 100;
+
+const { guard, answerMs } = workerData as ProcessCarrierData;
+const processes = new Map<number, ExpertProcess & ProcessName>();
+
+setInterval(() => {
+  for (const process of processes.values()) process.watch(answerMs);
+}, WATCH_MS).unref();
+
+// The thread ends after its processes, so that the system forgets them: nobody else can wait for them.
+void ending(guard).then(() => {
+  for (const process of processes.values()) process.kill('was ended with its carrier');
+});
+
+type StartTask = ProcessName & { readonly options: SpawnOptions; readonly files: readonly HeldExpert[] };
+
+/** Starts a process, pins it and has it hold its experts. When that fails the process is gone before the answer. */
+export function start({ lane, start, options, files }: StartTask): Promise<Answer<Started>> {
+  return answer(async () => {
+    const before = processes.get(lane);
+    before?.kill();
+    await before?.ended;
+    const process = Object.assign(new ExpertProcess(options), { lane, start });
+    processes.set(lane, process);
+    holdThread(guard, true);
+    const gone = process.ended.then((reason) => forget(process, reason));
+    try {
+      const held = await process.hold(files);
+      checkPinned(process, options);
+      return { ...held, pid: process.pid! };
+    } catch (error) {
+      process.kill();
+      await gone;
+      throw startError(error as Error, options);
+    }
+  });
+}
+
+function forget(process: ExpertProcess & ProcessName, reason: string): void {
+  const { lane, start } = process;
+  if (processes.get(lane) === process) processes.delete(lane);
+  if (processes.size === 0) holdThread(guard, false);
+  parentPort!.postMessage({ lane, start, reason } satisfies Died);
+}
+
+/** Has a process hold other experts. */
+export function hold({
+  files,
+  ...name
+}: ProcessName & { files: readonly HeldExpert[] }): Promise<Answer<Held>> {
+  return answer(() => find(name).hold(files));
+}
+
+/** x -> y; where the process dies, why, and x as it came. */
+export async function compute({
+  work,
+  hidden,
+  ...name
+}: ProcessName & { work: LaneWork; hidden: number }): Promise<
+  Answer<Ran> | { died: string; buffer: ArrayBuffer }
+> {
+  const result = await answer(() => find(name).run(work, hidden));
+  if ('value' in result) return transferring(result, result.value.buffer);
+  const { code, message } = result.error;
+  if (code !== 'TURNOUT_LANE_DIED') return result;
+  return transferring({ died: message, buffer: work.buffer }, work.buffer);
+}
+
+/** Lets the process end after its work; resolves when it is gone. */
+export async function stop(lane: number): Promise<void> {
+  await processes.get(lane)?.close();
+}
+
+function find({ lane, start }: ProcessName): ExpertProcess {
+  const process = processes.get(lane);
+  if (process?.start === start) return process;
+  throw new TurnoutError('TURNOUT_LANE_DIED', 'is gone');
+}
+
+/** Throws TURNOUT_DEVICE_UNAVAILABLE where the system bound the process to other CPUs than it was asked for. */
+function checkPinned({ pid }: ExpertProcess, { device }: SpawnOptions): void {
+  if (device.cpus === undefined) return;
+  const [, got = ''] =
+    /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+  if (cpusOf(got).join() === cpusOf(device.cpus).join()) return;
+  const message = `${device.name}: expected CPUs ${device.cpus}, the process may use ${got}`;
+  throw new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', message, { device: device.name, got });
+}
+
+/** The numbers of a list such as 0-2,4, each once, ascending. */
+function cpusOf(list: string): number[] {
+  const numbers = list.split(',').flatMap((part) => {
+    const [first, last = first] = part.split('-').map(Number);
+    return Array.from({ length: last! - first! + 1 }, (_, i) => first! + i);
+  });
+  return [...new Set(numbers)].sort((a, b) => a - b);
+}
+
+/** A process that cannot be pinned does not even become one of node: taskset ends, and says why. */
+function startError(error: Error, { device }: SpawnOptions): Error {
+  const [, why] = /taskset: (.*)/.exec(error.message) ?? [];
+  if (why === undefined) return error;
+  return new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', `${device.name}: ${why}`, { device: device.name });
+}
+
+/** `value` as piscina sends it: with `buffer` transferred instead of cloned. */
+function transferring<T extends object>(value: T, buffer: ArrayBuffer): T {
+  const sent = { [transferableSymbol]: buffer, [valueSymbol]: value };
+  return move(sent as unknown as Parameters<typeof move>[0]) as unknown as T;
+}

@@ -1,0 +1,277 @@
+import { channel } from 'node:diagnostics_channel';
+import { TurnoutError } from '../errors.js';
+import type { LaneStats } from './backend.js';
+import type { Device } from './device.js';
+import type { Lane, LaneLoss, LaneResult, LaneWork } from './lanes-backend.js';
+import { isStopped } from './limits.js';
+import type { CarrierPool } from './pool.js';
+import type { Died, Started } from './process-carrier.js';
+import type { Held, Ran } from './process-link.js';
+import type { HeldExpert } from './process-messages.js';
+import { type Answer, unwrap } from './remote-error.js';
+import type { SpawnOptions } from './spawn.js';
+import { Health } from './supervision.js';
+
+/** The message on the diagnostics channel `turnout:lane`: a lane went into another state. */
+export interface LaneEvent {
+  readonly lane: number;
+  readonly device: string;
+  readonly state: LaneStats['state'];
+  readonly pid?: number;
+  /** Of `dead`: why. */
+  readonly reason?: string;
+}
+
+type LaneState = Exclude<LaneStats['state'], 'busy'>;
+
+const laneChannel = channel('turnout:lane');
+const NO_PROCESS = { memory: { rss: 0, private: null } };
+
+/**
+ * A lane that is a process, as the main thread sees it: starts it through the carrier that owns it, and starts it again
+ * when it has died. docs/lifecycle.md draws its states.
+ */
+export class ProcessLane implements Lane {
+  /** H, once opened. */
+  hidden = 0;
+  readonly device: Device;
+  readonly #lane: number;
+  readonly #carrier: CarrierPool;
+  readonly #options: SpawnOptions;
+  readonly #health = new Health();
+  readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
+  /** What the process holds, or will once it has started. */
+  #files: readonly HeldExpert[] = [];
+  #state: LaneState = 'starting';
+  #starts = 0;
+  #active = 0;
+  #process: { readonly pid?: number; readonly memory: Held['memory'] } = NO_PROCESS;
+  /** Why the process of the start under way died, where it told before the start did. */
+  #early: string | undefined;
+  #lastDeath: string | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** Settles with the next change of the state. */
+  #changed = deferred();
+
+  constructor(lane: number, carrier: CarrierPool, options: SpawnOptions) {
+    this.#lane = lane;
+    this.#carrier = carrier;
+    this.#options = options;
+    this.device = options.device;
+  }
+
+  get files(): readonly HeldExpert[] {
+    return this.#files;
+  }
+
+  get takes(): 'now' | 'soon' | 'refuses' {
+    if (this.#state === 'ready') return 'now';
+    return this.#state === 'dead' && this.#health.circuit === 'open' ? 'refuses' : 'soon';
+  }
+
+  /** The first start: throws what is wrong instead of trying again. */
+  async open(files: readonly HeldExpert[]): Promise<void> {
+    this.#files = files;
+    await this.#start();
+  }
+
+  async #start(): Promise<void> {
+    const start = ++this.#starts;
+    this.#early = undefined;
+    this.#become('starting');
+    const task = { lane: this.#lane, start, options: this.#options, files: this.#files };
+    const { hidden, memory, pid } = await this.#ask<Started>('start', task);
+    if (this.#early !== undefined) throw new TurnoutError('TURNOUT_LANE_DIED', this.#early);
+    this.hidden = hidden;
+    this.#process = { pid, memory };
+    this.#health.born();
+    this.#become('ready');
+  }
+
+  async #ask<T>(task: string, input: unknown): Promise<T> {
+    const answered = await this.#carrier.run<Answer<T>>(task, input).catch((cause) => {
+      throw new TurnoutError('TURNOUT_LANE_DIED', `its carrier died: ${cause.message}`, {}, { cause });
+    });
+    return unwrap(answered);
+  }
+
+  async compute(work: LaneWork): Promise<LaneResult | LaneLoss> {
+    this.#active++;
+    this.#timer?.ref();
+    try {
+      await this.#untilSettled(work);
+      if (isStopped(work.stop)) return { buffer: work.buffer, batches: 0, rows: 0, computeMs: 0 };
+      if (this.#state !== 'ready') return this.#loss(work.buffer);
+      if (this.#active === 1) this.#publish('busy');
+      return await this.#send(work);
+    } finally {
+      this.#active--;
+      if (this.#active === 0 && this.#state === 'ready') this.#publish('ready');
+    }
+  }
+
+  /** Waits while it starts or is about to; not where it refuses, nor where nobody waits any more. */
+  async #untilSettled({ stop }: LaneWork): Promise<void> {
+    while (this.takes === 'soon' && this.#state !== 'draining' && !isStopped(stop))
+      await this.#changed.promise;
+  }
+
+  async #send(work: LaneWork): Promise<LaneResult | LaneLoss> {
+    const name = { lane: this.#lane, start: this.#starts };
+    const task = { ...name, work, hidden: this.hidden };
+    type Computed = Answer<Ran> | { died: string; buffer: ArrayBuffer };
+    const answered = await this.#carrier.run<Computed>('compute', task, [work.buffer]).catch((cause) => {
+      throw this.#error(`its carrier died: ${cause.message}`, cause);
+    });
+    if ('died' in answered) {
+      this.died({ ...name, reason: answered.died });
+      return this.#loss(answered.buffer);
+    }
+    const { memory, ...result } = unwrap(answered);
+    this.#health.answered();
+    this.#process = { ...this.#process, memory };
+    this.#done.calls++;
+    for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += result[key];
+    return result;
+  }
+
+  /**
+   * Has it hold these experts from now on, also after a restart. One that has died is started for it, and where the
+   * files of earlier versions are not there any more, with those of `fresh` alone. Throws why it cannot; it holds what
+   * it held then.
+   */
+  async hold(files: readonly HeldExpert[], fresh: readonly HeldExpert[]): Promise<void> {
+    while (this.#state === 'starting') await this.#changed.promise;
+    if (this.#state === 'dead') return this.#startWith([files, fresh]);
+    const start = this.#starts;
+    try {
+      const { memory } = await this.#ask<Held>('hold', { lane: this.#lane, start, files });
+      this.#process = { ...this.#process, memory };
+      this.#files = files;
+    } catch (error) {
+      const { code, message } = error as TurnoutError;
+      if (code !== 'TURNOUT_LANE_DIED') throw error;
+      this.died({ start, reason: message });
+      await this.hold(files, fresh);
+    }
+  }
+
+  async #startWith([files, ...others]: readonly (readonly HeldExpert[])[]): Promise<void> {
+    const before = this.#files;
+    clearTimeout(this.#timer);
+    this.#files = files!;
+    try {
+      await this.#start();
+    } catch (error) {
+      this.#files = before;
+      if (others.length > 0) return this.#startWith(others);
+      this.#startAgain((error as Error).message);
+      throw error;
+    }
+  }
+
+  /** Lets go of all experts but these, also after a restart. */
+  async release(files: readonly HeldExpert[]): Promise<void> {
+    this.#files = files;
+    if (this.#state !== 'ready') return;
+    // One that dies meanwhile holds these alone once it is back.
+    await this.#ask<Held>('hold', { lane: this.#lane, start: this.#starts, files }).catch(() => {});
+  }
+
+  /** The process is gone: the next one follows, at once or after a while. */
+  died({ start, reason }: Omit<Died, 'lane'>): void {
+    if (start !== this.#starts) return;
+    // The start that is under way says so when it ends.
+    if (this.#state === 'starting') this.#early = reason;
+    else if (this.#state === 'ready') this.#startAgain(reason);
+  }
+
+  /** The thread that owned the process is gone, and the process with it. */
+  carrierLost(): void {
+    this.died({ start: this.#starts, reason: 'died with its carrier thread' });
+  }
+
+  #startAgain(reason: string): void {
+    this.#lastDeath = reason;
+    this.#process = NO_PROCESS;
+    const wait = this.#health.died();
+    this.#become('dead', reason);
+    this.#timer = setTimeout(() => {
+      this.#start().catch((error: Error) => {
+        if (this.#state !== 'draining') this.#startAgain(error.message);
+      });
+    }, wait);
+    if (this.#active === 0) this.#timer.unref();
+  }
+
+  /** Ends the process after its work, and does not start it again. */
+  async close(): Promise<void> {
+    clearTimeout(this.#timer);
+    if (this.#state !== 'draining') this.#become('draining');
+    await this.#carrier.run('stop', this.#lane).catch(() => {});
+  }
+
+  stats(): ReturnType<Lane['stats']> {
+    const { computeMs, ...counts } = this.#done;
+    const { pid, memory } = this.#process;
+    const { name, provider } = this.device;
+    return {
+      lane: this.#lane,
+      device: name,
+      provider,
+      state: this.#state === 'ready' && this.#active > 0 ? 'busy' : this.#state,
+      queue: this.#active,
+      ...counts,
+      restarts: Math.max(0, this.#starts - 1),
+      process: {
+        ...(pid !== undefined && { pid }),
+        rssBytes: memory.rss,
+        ...(memory.private !== null && { privateBytes: memory.private }),
+        computeMs,
+        circuit: this.#health.circuit,
+        ...(this.#lastDeath !== undefined && { lastDeath: this.#lastDeath }),
+      },
+    };
+  }
+
+  #loss(buffer: ArrayBuffer): LaneLoss {
+    return { died: this.#error(this.#lastDeath ?? 'it is closing'), buffer };
+  }
+
+  #error(reason: string, cause?: unknown): TurnoutError {
+    const message = `lane ${this.#lane} (process on ${this.device.name}) ${reason}`;
+    return new TurnoutError(
+      'TURNOUT_LANE_DIED',
+      message,
+      { lane: this.#lane, device: this.device.name },
+      { cause },
+    );
+  }
+
+  #become(state: LaneState, reason?: string): void {
+    this.#state = state;
+    this.#publish(state, reason);
+    this.#changed.resolve();
+    this.#changed = deferred();
+  }
+
+  #publish(state: LaneStats['state'], reason?: string): void {
+    if (!laneChannel.hasSubscribers) return;
+    const { pid } = this.#process;
+    laneChannel.publish({
+      lane: this.#lane,
+      device: this.device.name,
+      state,
+      ...(pid !== undefined && { pid }),
+      ...(reason !== undefined && { reason }),
+    } satisfies LaneEvent);
+  }
+}
+
+function deferred(): { readonly promise: Promise<void>; resolve(): void } {
+  let resolve!: () => void;
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
