@@ -13,6 +13,8 @@ const CUDA_LIBRARY = join(
   `bin/napi-v6/linux/${process.arch}/libonnxruntime_providers_cuda.so`,
 );
 
+const has = (provider: string) => runtimeInfo().providers.some(({ name }) => name === provider);
+
 describe('a device that cannot be had', () => {
   const open = (path: string, device: string) => openSession(path, { device: parseDevice(device) });
   let set: TemporaryExperts;
@@ -27,20 +29,19 @@ describe('a device that cannot be had', () => {
       message: expect.stringMatching(
         /^foo:0: expected an execution provider of this build of ONNX Runtime \(cpu, .*\), got foo$/,
       ),
-      details: { device: 'foo:0', known: expect.arrayContaining(['cpu', 'webgpu']) },
+      details: { device: 'foo:0', known: expect.arrayContaining(['cpu']) },
     });
   });
 
-  it('is refused rather than replaced by another', async () => {
+  it.runIf(has('webgpu'))('is refused rather than replaced by another', async () => {
     await expect(open(set.files[0]!.path, 'webgpu:1')).rejects.toMatchObject({
       code: 'TURNOUT_DEVICE_UNAVAILABLE',
       message: expect.stringMatching(/^webgpu:1: ONNX Runtime chooses the device/),
     });
   });
 
-  const cuda = runtimeInfo().providers.find(({ name }) => name === 'cuda');
-  const installed = cuda === undefined || existsSync(CUDA_LIBRARY);
-  it.skipIf(installed)('says in one line that the library of a provider is not here', async () => {
+  const lacksLibrary = has('cuda') && !existsSync(CUDA_LIBRARY);
+  it.runIf(lacksLibrary)('says in one line that the library of a provider is not here', async () => {
     const failure = await open(set.files[0]!.path, 'cuda').catch((error) => error);
     expect(failure).toMatchObject({
       code: 'TURNOUT_DEVICE_UNAVAILABLE',
@@ -50,7 +51,7 @@ describe('a device that cannot be had', () => {
     });
   });
 
-  it.skipIf(installed)('is not blamed for a file that is damaged or absent', async () => {
+  it.runIf(lacksLibrary)('is not blamed for a file that is damaged or absent', async () => {
     const broken = join(set.folder, 'broken.onnx');
     await writeFile(broken, 'no graph');
     await expect(open(broken, 'cuda')).rejects.toMatchObject({

@@ -3,14 +3,14 @@ import { tmpdir } from 'node:os';
 
 /** SwiftShader, Vulkan on the CPU, as Debian's chromium brings it. Mesa's lavapipe is refused by ONNX Runtime. */
 const DRIVER = '/usr/lib/chromium/vk_swiftshader_icd.json';
-const LOADERS = ['x86_64-linux-gnu', 'aarch64-linux-gnu'].map((abi) => `/usr/lib/${abi}/libvulkan.so.1`);
+const LOADER = '/usr/lib/x86_64-linux-gnu/libvulkan.so.1';
 
 const absent = [
   ...(existsSync(DRIVER) ? [] : [`${DRIVER} (Debian: chromium)`]),
-  ...(LOADERS.some(existsSync) ? [] : ['libvulkan.so.1 (Debian: libvulkan1)']),
+  ...(existsSync(LOADER) ? [] : [`${LOADER} (Debian: libvulkan1)`]),
 ];
 
-/** Why WebGPU cannot be tested here; undefined where it can. */
+/** Why WebGPU (on Linux: x64 only, as onnxruntime-node brings it) cannot be tested here; undefined where it can. */
 export const webgpuMissing =
   absent.length > 0 ? `WebGPU is not tested: there is no ${absent.join(' and no ')}` : undefined;
 
