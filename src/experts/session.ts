@@ -66,14 +66,36 @@ export interface Session extends AsyncDisposable {
 }
 
 /**
- * Opens an ONNX file; external data is looked for beside it. Throws TURNOUT_FILE_MISSING or TURNOUT_SESSION_FAILED.
+ * Opens an ONNX file; external data is looked for beside it. Throws TURNOUT_FILE_MISSING, TURNOUT_DEVICE_UNAVAILABLE
+ * where the fault is the device's, or TURNOUT_SESSION_FAILED where it is the graph's: it is damaged, or has operators
+ * that the device cannot compute.
  */
 export async function openSession(path: string, options: SessionOptions = {}): Promise<Session> {
   const info = await stat(path).catch(() => undefined);
   if (!info?.isFile()) {
     throw new TurnoutError('TURNOUT_FILE_MISSING', `expected an ONNX file at ${path}`, { file: path });
   }
-  return create(path, path, sessionOptions(options));
+  const { device } = options;
+  const elsewhere = device !== undefined && device.provider !== 'cpu';
+  if (elsewhere) checkProvider(device);
+  const native = sessionOptions(options);
+  try {
+    return new OpenSession(path, await InferenceSession.create(path, native));
+  } catch (cause) {
+    if (!elsewhere) throw failed(path, 'could not be opened', cause);
+    throw await failedOn(device, path, cause);
+  }
+}
+
+/** onnxruntime-node leaves names that it does not know out of a list, with a warning; nothing is left out here. */
+function checkProvider({ name, provider }: Device): void {
+  const known = listSupportedBackends().map((backend) => backend.name);
+  if (!known.includes(provider)) {
+    const message = `${name}: expected an execution provider of this build of ONNX Runtime (${known.join(', ')}), got ${provider}`;
+    throw new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', message, { device: name, known });
+  }
+  // A library that cannot be loaded is logged by the runtime as a whole, before any session.
+  runtimeEnv.logLevel = 'fatal';
 }
 
 /** What goes wrong is thrown, so it is not written to stderr as well. */
@@ -82,7 +104,7 @@ const SILENT = 4;
 function sessionOptions({ residency, device, profile }: SessionOptions): InferenceSession.SessionOptions {
   const elsewhere = device !== undefined && device.provider !== 'cpu';
   return {
-    ...(elsewhere ? { executionProviders: [providerOptions(device)] } : {}),
+    ...(elsewhere ? { executionProviders: [providerOptions(device, process.env)] } : {}),
     ...(profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: profile }),
     intraOpNumThreads: 1,
     interOpNumThreads: 1,
@@ -96,19 +118,6 @@ function sessionOptions({ residency, device, profile }: SessionOptions): Inferen
       },
     },
   };
-}
-
-async function create(
-  file: string,
-  model: string | Uint8Array,
-  options: InferenceSession.SessionOptions,
-): Promise<Session> {
-  try {
-    const native = await InferenceSession.create(model as string, options);
-    return new OpenSession(file, native);
-  } catch (cause) {
-    throw failed(file, 'could not be opened', cause);
-  }
 }
 
 class OpenSession implements Session {
@@ -168,14 +177,32 @@ function toPlain({ type, data, dims }: Tensor): PlainTensor {
   return { type, data, dims } as PlainTensor;
 }
 
-function failed(file: string, what: string, cause: unknown): TurnoutError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new TurnoutError(
-    'TURNOUT_SESSION_FAILED',
-    `${file} ${what}: ${reason}`,
-    { file, reason },
-    { cause },
-  );
+function failed(file: string, what: string, cause: unknown, details = {}): TurnoutError {
+  const reason = reasonOf(cause);
+  const message = `${file} ${what}: ${reason}`;
+  return new TurnoutError('TURNOUT_SESSION_FAILED', message, { file, reason, ...details }, { cause });
+}
+
+/** Whose fault it was: a graph that the CPU cannot open either is damaged; otherwise it was the device's. */
+async function failedOn({ name, provider }: Device, file: string, cause: unknown): Promise<TurnoutError> {
+  const reason = reasonOf(cause);
+  if (reason.includes('fallback to CPU EP has been explicitly disabled')) {
+    const what = `could not be opened on ${name}: it has operators that ${provider} cannot compute here`;
+    return failed(file, what, cause, { device: name });
+  }
+  const onCpu = await openSession(file, { residency: 'mapped' }).catch((error: TurnoutError) => error);
+  if (onCpu instanceof TurnoutError) return onCpu;
+  await onCpu.release();
+  const details = { device: name, file, reason };
+  return new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', `${name}: ${reason}`, details, { cause });
+}
+
+/** What ONNX Runtime says, in one line, without the place in its sources, the C++ condition and the host's name. */
+function reasonOf(cause: unknown): string {
+  const text = (cause instanceof Error ? cause.message : String(cause)).replace(/\s+/g, ' ').trim();
+  return text
+    .replace(/^\S*[\\/]onnxruntime[\\/]core[\\/].*?(?: was false\. |(?=CUDA failure))/, '')
+    .replace(/ ; GPU=.*$/, '');
 }
 
 /** What this installation of ONNX Runtime brings. */
@@ -190,41 +217,4 @@ export function runtimeInfo(): RuntimeInfo {
     onnxruntime: runtimeEnv.versions.node ?? runtimeEnv.versions.common,
     providers: listSupportedBackends(),
   };
-}
-
-export type ProviderTrial =
-  | { readonly ok: true; readonly milliseconds: number }
-  | { readonly ok: false; readonly error: string };
-
-/**
- * Opens a float32 graph on one execution provider, with fallback to the CPU disabled, and runs it once: every unknown dimension
- * is 1, every value 0.5. Never throws for what the provider says; a driver that crashes takes the process with it,
- * so try unknown ones in a process of their own.
- */
-export async function tryProvider(name: string, model: string | Uint8Array): Promise<ProviderTrial> {
-  const started = performance.now();
-  const session = name === 'cpu' ? {} : { disable_cpu_ep_fallback: '1' };
-  try {
-    const file = typeof model === 'string' ? model : `${name} trial`;
-    await using trial = await create(file, model, {
-      executionProviders: [name],
-      logSeverityLevel: SILENT,
-      intraOpNumThreads: 1,
-      extra: { session },
-    });
-    const outputs = await trial.run(Object.fromEntries(trial.inputMetadata.map(sampleFeed)));
-    const bad = Object.entries(outputs).find(
-      ([, { data }]) => !(data as Float32Array).every(Number.isFinite),
-    );
-    if (bad) return { ok: false, error: `output ${bad[0]} holds values that are not finite` };
-  } catch (error) {
-    return { ok: false, error: String((error as TurnoutError).details?.reason ?? error) };
-  }
-  return { ok: true, milliseconds: performance.now() - started };
-}
-
-function sampleFeed({ name, shape }: TensorSpec): [string, PlainTensor] {
-  const dims = shape.map((dim) => (typeof dim === 'number' ? dim : 1));
-  const data = new Float32Array(dims.reduce((product, dim) => product * dim, 1)).fill(0.5);
-  return [name, { type: 'float32', dims, data }];
 }

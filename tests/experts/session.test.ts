@@ -1,8 +1,11 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openSession, runtimeInfo, tryProvider } from '#turnout/experts/session.js';
-import { writeOnnx, writeOnnxFile } from '#turnout/model/onnx-write.js';
+import { parseDevice } from '#turnout/experts/device.js';
+import { runTrial } from '#turnout/experts/device-trial.js';
+import { openSession, runtimeInfo } from '#turnout/experts/session.js';
+import { writeOnnxFile } from '#turnout/model/onnx-write.js';
+import { temporaryFolder } from '../support/babel.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 describe('session', () => {
@@ -124,24 +127,28 @@ describe('providers', () => {
   });
 
   it('tries one for real', async () => {
-    const model = (op: string, inputs: string[]) =>
-      writeOnnx({
+    const folder = temporaryFolder();
+    const model = async (op: string, inputs: string[]) => {
+      const path = join(folder, `${op}.onnx`);
+      await writeOnnxFile(path, {
         inputs: [{ name: 'x', elemType: 'float32', dims: ['n', 4] }],
         outputs: [{ name: 'y', elemType: 'float32', dims: ['n', 4] }],
         nodes: [{ op, inputs, outputs: ['y'] }],
         initializers: [{ name: 'minus', dims: [1], data: Float32Array.of(-1) }],
       });
-    expect(await tryProvider('cpu', model('Add', ['x', 'minus']))).toEqual({
-      ok: true,
-      milliseconds: expect.any(Number),
-    });
-    expect(await tryProvider('cpu', model('Pow', ['minus', 'x']))).toMatchObject({
+      return path;
+    };
+    const add = await model('Add', ['x', 'minus']);
+    expect(await runTrial(parseDevice('cpu'), add)).toEqual({ ok: true, milliseconds: expect.any(Number) });
+    const pow = await model('Pow', ['minus', 'x']);
+    expect(await runTrial(parseDevice('cpu'), pow)).toMatchObject({
       ok: false,
-      error: /not finite/,
+      error: expect.stringMatching(/not finite/),
     });
-    expect(await tryProvider('no-such-provider', model('Add', ['x', 'minus']))).toMatchObject({
+    const unknown = await runTrial(parseDevice('nosuchprovider:1'), add);
+    expect(unknown).toMatchObject({
       ok: false,
-      error: expect.stringContaining('no-such-provider'),
+      error: expect.stringMatching(/^nosuchprovider:1: .*\(cpu.*got nosuchprovider$/),
     });
   });
 });

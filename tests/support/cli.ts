@@ -11,9 +11,13 @@ export interface Outcome {
   readonly err: string;
 }
 
-/** Runs the real command with arguments and standard input. */
-export function turnout(args: readonly string[], input = ''): Promise<Outcome> {
-  return run(process.execPath, [MAIN, ...args], input);
+/** Runs the real command with arguments, standard input, and variables on top of this process's environment. */
+export function turnout(
+  args: readonly string[],
+  input = '',
+  env: Readonly<Record<string, string>> = {},
+): Promise<Outcome> {
+  return run(process.execPath, [MAIN, ...args], input, env);
 }
 
 /** Runs a line of shell in which `$TURNOUT` is the real command. */
@@ -21,8 +25,8 @@ export function shell(line: string, input = ''): Promise<Outcome> {
   return run('sh', ['-c', line.replaceAll('$TURNOUT', `'${process.execPath}' '${MAIN}'`)], input);
 }
 
-async function run(command: string, args: readonly string[], input: string): Promise<Outcome> {
-  const child = spawn(command, args, { cwd: ROOT });
+async function run(command: string, args: readonly string[], input: string, env = {}): Promise<Outcome> {
+  const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...env } });
   // A command that refuses its arguments ends before it reads.
   child.stdin.on('error', () => {});
   child.stdin.end(input);
