@@ -9,6 +9,19 @@ export type {
   RunOptions,
 } from './experts/backend.js';
 export { openInline } from './experts/inline.js';
+export type { LanePlan } from './experts/placement.js';
+export {
+  type BeforeAfter,
+  balanceOf,
+  type DeviceBalance,
+  indexSlots,
+  type LayerPlacement,
+  type PlacementPlan,
+  planLanes,
+  planPlacement,
+  type SlotIndex,
+} from './experts/plan.js';
+export type { PlanOptions } from './experts/plan-options.js';
 export type { PlainTensor } from './experts/session.js';
 export { openThreads } from './experts/threads.js';
 export { type Gate, openGate } from './gate.js';

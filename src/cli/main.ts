@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { doctorCommand } from './commands/doctor.js';
 import { inspectCommand } from './commands/inspect.js';
+import { planCommand } from './commands/plan.js';
 import { routeCommand } from './commands/route.js';
 import { runCommand } from './commands/run.js';
 import { verifyCommand } from './commands/verify.js';
@@ -21,6 +22,7 @@ const program = new Command('turnout')
   .version(version)
   .addCommand(runCommand)
   .addCommand(routeCommand)
+  .addCommand(planCommand)
   .addCommand(inspectCommand)
   .addCommand(verifyCommand)
   .addCommand(doctorCommand)
