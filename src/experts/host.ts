@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
 import type { Residency } from './backend.js';
+import { checkCpus } from './cpu-list.js';
 import type { Device } from './device.js';
 import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
 import { type InlineBackend, openInline } from './inline.js';
@@ -120,8 +121,9 @@ export class Host {
   }
 
   async #open({ key, path, marks }: HeldExpert): Promise<InlineBackend> {
-    await checkMarks(marks);
     const { residency, device, profile } = this.#options;
+    await checkCpus(device);
+    await checkMarks(marks);
     const backend = await openInline([{ path }], {
       residency,
       device,

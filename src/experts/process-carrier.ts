@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TurnoutError } from '../errors.js';
@@ -63,7 +62,6 @@ export function start({ lane, start, options, files }: StartTask): Promise<Answe
     const gone = process.ended.then((reason) => forget(process, reason));
     try {
       const held = await process.hold(files);
-      checkPinned(process, options);
       return { ...held, pid: process.pid! };
     } catch (error) {
       process.kill();
@@ -112,25 +110,6 @@ function find({ lane, start }: ProcessName): ExpertProcess {
   const process = processes.get(lane);
   if (process?.start === start) return process;
   throw new TurnoutError('TURNOUT_LANE_DIED', 'is gone');
-}
-
-/** Throws TURNOUT_DEVICE_UNAVAILABLE where the system bound the process to other CPUs than it was asked for. */
-function checkPinned({ pid }: ExpertProcess, { device }: SpawnOptions): void {
-  if (device.cpus === undefined) return;
-  const [, got = ''] =
-    /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
-  if (cpusOf(got).join() === cpusOf(device.cpus).join()) return;
-  const message = `${device.name}: expected CPUs ${device.cpus}, the process may use ${got}`;
-  throw new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', message, { device: device.name, got });
-}
-
-/** The numbers of a list such as 0-2,4, each once, ascending. */
-function cpusOf(list: string): number[] {
-  const numbers = list.split(',').flatMap((part) => {
-    const [first, last = first] = part.split('-').map(Number);
-    return Array.from({ length: last! - first! + 1 }, (_, i) => first! + i);
-  });
-  return [...new Set(numbers)].sort((a, b) => a - b);
 }
 
 /** A process that cannot be pinned does not even become one of node: taskset ends, and says why. */

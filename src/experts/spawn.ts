@@ -33,7 +33,7 @@ export function spawnHost({ memoryBytes, program = PROGRAM, ...options }: SpawnO
   const { NODE_OPTIONS: _, ...inherited } = process.env;
   return spawn(command!, args, {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
-    env: { ...inherited, ...deviceEnvironment(options.device) },
+    env: { ...inherited, ...deviceEnvironment(options.device, process.env) },
   });
 }
 

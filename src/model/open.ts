@@ -1,7 +1,8 @@
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { TurnoutError } from '../errors.js';
-import type { ExpertBackend, Residency } from '../experts/backend.js';
+import type { ExpertBackend, ExpertFile, Residency } from '../experts/backend.js';
 import { openInline } from '../experts/inline.js';
+import { openProcesses, type ProcessesOptions } from '../experts/processes.js';
 import { openThreads } from '../experts/threads.js';
 import { type Gate, openGate } from '../gate.js';
 import { MoeLayer } from '../moe-layer.js';
@@ -10,13 +11,14 @@ import { presetOptions } from '../router/presets.js';
 import type { Router } from '../router/routing.js';
 import { layerOptions, type RouterChoice, routerOver } from './layer-router.js';
 import type { LayerEntry, Manifest } from './manifest.js';
+import { readOnnxFile } from './onnx.js';
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
 
-export const BACKENDS = ['inline', 'threads'] as const;
+export const BACKENDS = ['inline', 'threads', 'processes'] as const;
 export type BackendName = (typeof BACKENDS)[number];
 
-/** Where and how experts run. */
-export interface BackendOptions {
+/** Where and how experts run. Options of one backend are refused by the others. */
+export interface BackendOptions extends Omit<ProcessesOptions, 'hidden' | 'program'> {
   /** `threads` where left out. */
   readonly backend?: BackendName;
   /** Lanes of `threads`; the number of cores where left out. */
@@ -25,6 +27,11 @@ export interface BackendOptions {
   readonly residency?: Residency;
 }
 
+const PROCESSES_ONLY = [
+  ...(['devices', 'oneProcessPer', 'replicas', 'placement'] as const),
+  ...(['onLostExpert', 'start', 'limits', 'profile'] as const),
+];
+
 /** Opens a backend over expert files. Throws what the backend throws, and TURNOUT_OPTIONS_INVALID for a name that is none. */
 export async function openBackend(
   paths: readonly string[],
@@ -32,15 +39,42 @@ export async function openBackend(
   options: BackendOptions = {},
 ): Promise<ExpertBackend> {
   const { backend = 'threads', lanes, residency = 'packed' } = options;
+  checkFit(backend, options);
   const files = paths.map((path) => ({ path: resolve(path) }));
   const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
-  if (backend === 'inline') return openInline(files, common);
-  if (backend === 'threads')
-    return openThreads(files, { ...common, ...(lanes === undefined ? {} : { lanes }) });
-  throw new TurnoutError(
-    'TURNOUT_OPTIONS_INVALID',
-    `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`,
+  switch (backend) {
+    case 'inline':
+      return openInline(files, common);
+    case 'threads':
+      return openThreads(files, { ...common, ...(lanes === undefined ? {} : { lanes }) });
+    case 'processes': {
+      const chosen = PROCESSES_ONLY.filter((key) => options[key] !== undefined);
+      const own = Object.fromEntries(chosen.map((key) => [key, options[key]]));
+      return openProcesses(await Promise.all(files.map(withData)), { ...common, ...own });
+    }
+  }
+}
+
+/** Throws TURNOUT_OPTIONS_INVALID for a backend that is none, and for options that are not of the backend. */
+function checkFit(backend: BackendName, options: BackendOptions): void {
+  if (!BACKENDS.includes(backend)) {
+    const message = `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`;
+    throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
+  }
+  const foreign = backend === 'processes' ? (['lanes'] as const) : PROCESSES_ONLY;
+  const stray = foreign.find((key) => options[key] !== undefined);
+  if (stray === undefined) return;
+  const message = `${stray}: not an option of the backend ${backend}`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray, backend });
+}
+
+/** An expert file with its external data, so that all processes open the same files. */
+async function withData({ path }: ExpertFile): Promise<ExpertFile> {
+  const { initializers } = await readOnnxFile(path);
+  const data = initializers.flatMap(({ external }) =>
+    external ? [join(dirname(path), external.location)] : [],
   );
+  return { path, data: [...new Set(data)] };
 }
 
 export type LayerSource =
