@@ -78,6 +78,8 @@ export class Fleet {
   constructor(lanes: number, options: FleetOptions) {
     const { start, limits } = options;
     const cores = availableParallelism();
+    oneOf('residency', options.residency, ['packed', 'mapped']);
+    oneOf('onLostExpert', options.onLostExpert, ['fail', 'drop']);
     this.#options = options;
     this.#hidden = options.hidden;
     this.#concurrency = whole('start.concurrency', start?.concurrency ?? 2 * cores);
@@ -213,4 +215,9 @@ const NO_SETPRIV =
 function whole(name: string, value: number): number {
   if (Number.isInteger(value) && value >= 1) return value;
   throw new TurnoutError('TURNOUT_OPTIONS_INVALID', `${name}: expected a whole number from 1, got ${value}`);
+}
+
+function oneOf(name: string, value: string | undefined, known: readonly string[]): void {
+  if (value === undefined || known.includes(value)) return;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', `${name}: expected ${known.join(' or ')}, got ${value}`);
 }
