@@ -1,12 +1,13 @@
 import type { ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
 import type { LaneWork } from './lanes-backend.js';
 import { onStopped } from './limits.js';
+import { openPayloadFile, PayloadFile } from './payload-file.js';
 import { type Held, ProcessLink, type Ran } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
-import { HOST_EXIT, type SpawnOptions, spawnHost } from './spawn.js';
+import { HOST_EXIT, LINK, type SpawnOptions, spawnHost } from './spawn.js';
 
 /** Milliseconds that a process may take. */
 export interface TimeLimits {
@@ -34,15 +35,26 @@ export class ExpertProcess {
   #stopped = 0;
 
   constructor(options: SpawnOptions) {
-    this.#child = spawnHost(options);
-    const link = this.#child.stdio[3] as Duplex;
-    this.#link = new ProcessLink(link, (error) => this.kill(error?.message));
+    const shared = openPayloadFile();
+    try {
+      this.#child = spawnHost(options, shared);
+    } catch (error) {
+      if (shared !== undefined) closeSync(shared);
+      throw error;
+    }
+    const file = shared === undefined ? undefined : new PayloadFile(shared);
+    const link = this.#child.stdio[LINK] as Duplex;
+    this.#link = new ProcessLink(link, (error) => this.kill(error?.message), file);
     this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_TAIL);
     });
-    this.ended = new Promise((resolve) => {
-      this.#child.once('error', (error) => resolve(this.#giveUp(`could not be started: ${error.message}`)));
-      this.#child.once('close', (code, signal) => resolve(this.#giveUp(this.#reasonOf(code, signal))));
+    this.ended = new Promise<string>((resolve) => {
+      this.#child.once('error', (error) => resolve(`could not be started: ${error.message}`));
+      this.#child.once('close', (code, signal) => resolve(this.#reasonOf(code, signal)));
+    }).then((reason) => {
+      this.#link.end(new TurnoutError('TURNOUT_LANE_DIED', reason));
+      file?.close();
+      return reason;
     });
   }
 
@@ -85,11 +97,6 @@ export class ExpertProcess {
     const limit = due?.op === 'held' ? startMs : answerMs;
     if (this.#stopped > 1) this.kill('was stopped');
     else if (due && due.ms > limit) this.kill(`gave no answer in ${limit} ms`);
-  }
-
-  #giveUp(reason: string): string {
-    this.#link.end(new TurnoutError('TURNOUT_LANE_DIED', reason));
-    return reason;
   }
 
   #reasonOf(code: number | null, signal: NodeJS.Signals | null): string {

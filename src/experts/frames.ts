@@ -1,14 +1,15 @@
 import { Packr } from 'msgpackr';
 import { TurnoutError } from '../errors.js';
-import { type Checked, exactly, list, natural, record, text } from './wire.js';
+import { type Checked, exactly, list, natural, nothing, orNull, record, text } from './wire.js';
 
 /*
  * What a carrier thread and an expert process say to each other. A frame is
  *
  *   u32  bytes of the frame, this word included
  *   u32  bytes of the header
- *   the header, msgpack: {id, op, tensors, ...}, then zeros up to a multiple of 8
- *   the tensors, raw and little-endian, each at a multiple of 8
+ *   the header, msgpack: {id, op, tensors, payload, ...}, then zeros up to a multiple of 8
+ *   the tensors, raw and little-endian, each at a multiple of 8; not where `payload` is `file`: they lie in the
+ *   memory that both sides share (payload-file.ts) then
  */
 
 export const FRAME_LIMITS = {
@@ -37,8 +38,17 @@ export const NO_TENSORS = list(tensor, { max: 0 });
 /** One tensor; what its shape must be the receiver knows. */
 export const MATRIX = list(tensor, { min: 1, max: 1 });
 
+/** Where the tensors lie: in the frame, or in shared memory. */
+export const HERE = nothing;
+export const HERE_OR_FILE = orNull(exactly('file'));
+
 const frameHeader = record(
-  { id: natural, op: text, tensors: list(tensor, { max: FRAME_LIMITS.MAX_TENSORS }) },
+  {
+    id: natural,
+    op: text,
+    tensors: list(tensor, { max: FRAME_LIMITS.MAX_TENSORS }),
+    payload: HERE_OR_FILE,
+  },
   { open: true },
 );
 export type FrameHeader = Checked<typeof frameHeader>;
@@ -59,13 +69,17 @@ export interface FrameMatrix {
   readonly buffer: ArrayBuffer;
 }
 
-/** A message as the parts of one write: the head, and the payload as it lies in memory. */
-export function encodeFrame(message: { id: number; op: string }, matrix?: FrameMatrix): Uint8Array[] {
+/** A message as the parts of one write: the head, and the payload as it lies in memory, unless it is `inFile`. */
+export function encodeFrame(
+  message: { id: number; op: string },
+  matrix?: FrameMatrix,
+  inFile = false,
+): Uint8Array[] {
   const tensors = matrix ? [metaOf(matrix)] : [];
-  const header = packr.pack({ ...message, tensors });
+  const header = packr.pack({ ...message, tensors, payload: inFile ? 'file' : null });
   const start = alignUp(PREFIX + header.length);
-  const payload = matrix ? [new Uint8Array(matrix.buffer, 0, tensors[0]!.length)] : [];
-  const total = start + (tensors[0]?.length ?? 0);
+  const payload = matrix && !inFile ? [bytesOf(matrix)] : [];
+  const total = start + (payload[0]?.length ?? 0);
   if (header.length > FRAME_LIMITS.MAX_HEADER_BYTES)
     throw invalid('header bytes', FRAME_LIMITS.MAX_HEADER_BYTES, header.length);
   if (total > FRAME_LIMITS.MAX_FRAME_BYTES) throw invalid('frame bytes', FRAME_LIMITS.MAX_FRAME_BYTES, total);
@@ -74,6 +88,10 @@ export function encodeFrame(message: { id: number; op: string }, matrix?: FrameM
   head.writeUInt32LE(header.length, 4);
   head.set(header, PREFIX);
   return [head, ...payload];
+}
+
+export function bytesOf({ rows, cols, buffer }: FrameMatrix): Uint8Array {
+  return new Uint8Array(buffer, 0, rows * cols * 4);
 }
 
 function metaOf({ rows, cols }: FrameMatrix) {
@@ -166,7 +184,7 @@ function readHeader(bytes: Buffer, length: number): FrameHeader {
 }
 
 /** Tensors fill the payload one after the other, each with the bytes that its shape says. */
-function checkTensors({ tensors }: FrameHeader, payload: number): void {
+function checkTensors({ tensors, payload: place }: FrameHeader, payload: number): void {
   let end = 0;
   for (const [i, { dtype, shape, offset, length }] of tensors.entries()) {
     const bytes = shape.reduce((product, dim) => product * dim, ELEMENT_BYTES[dtype]);
@@ -176,9 +194,10 @@ function checkTensors({ tensors }: FrameHeader, payload: number): void {
     }
     end = offset + length;
   }
-  if (end !== payload) {
-    const message = `frame: expected a payload of ${end} bytes, got ${payload}`;
-    throw new TurnoutError('TURNOUT_FRAME_INVALID', message, { expected: end, got: payload });
+  const here = place === null ? end : 0;
+  if (here !== payload) {
+    const message = `frame: expected a payload of ${here} bytes, got ${payload}`;
+    throw new TurnoutError('TURNOUT_FRAME_INVALID', message, { expected: here, got: payload });
   }
 }
 

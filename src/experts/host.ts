@@ -3,9 +3,17 @@ import { TurnoutError } from '../errors.js';
 import type { Residency } from './backend.js';
 import { checkCpus } from './cpu-list.js';
 import type { Device } from './device.js';
-import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
+import {
+  bytesOf,
+  encodeFrame,
+  type Frame,
+  type FrameHeader,
+  type FrameMatrix,
+  FrameReader,
+} from './frames.js';
 import { type InlineBackend, openInline } from './inline.js';
 import { memoryReader } from './memory.js';
+import { PayloadFile } from './payload-file.js';
 import {
   type HeldExpert,
   type Message,
@@ -23,6 +31,8 @@ export interface HostOptions {
   readonly hidden?: number;
   /** Folder for ONNX Runtime's profiles. */
   readonly profile?: string;
+  /** Descriptor of the memory that it shares with its carrier. */
+  readonly payloadFile?: number;
 }
 
 type Run = Extract<ProcessRequest, { op: 'run' }>;
@@ -35,10 +45,12 @@ export class Host {
   readonly #link: Duplex;
   readonly #options: HostOptions;
   readonly #end: (error?: Error) => void;
+  readonly #file: PayloadFile | undefined;
   readonly #memory = memoryReader();
   readonly #held = new Map<number, InlineBackend>();
   readonly #cancelled = new Set<number>();
   #hidden: number | undefined;
+  #room = new ArrayBuffer(0);
   #last = 0;
   #over = false;
   #work: Promise<void> = Promise.resolve();
@@ -47,6 +59,7 @@ export class Host {
     this.#link = link;
     this.#options = options;
     this.#hidden = options.hidden;
+    if (options.payloadFile !== undefined) this.#file = new PayloadFile(options.payloadFile);
     this.#end = (error) => {
       if (this.#over) return;
       this.#over = true;
@@ -135,9 +148,10 @@ export class Host {
     return backend;
   }
 
-  async #run({ id, batches, tensors }: Run, payload: ArrayBuffer): Promise<void> {
+  async #run({ id, batches, tensors, payload: place }: Run, payload: ArrayBuffer): Promise<void> {
     const started = performance.now();
     const [rows, cols] = tensors[0]!.shape as [number, number];
+    if (place === 'file') payload = this.#fromFile(rows * cols * 4);
     const done = { batches: 0, rows: 0 };
     for (const [key, count] of batches) {
       if (this.#cancelled.has(id)) break;
@@ -154,7 +168,16 @@ export class Host {
     this.#cancelled.delete(id);
     const computeMs = performance.now() - started;
     const memory = this.#memory();
-    this.#send({ id, op: 'ran', ...done, computeMs, memory }, { rows, cols, buffer: payload });
+    const y = { rows, cols, buffer: payload };
+    const inFile = place === 'file' && this.#file!.write(bytesOf(y));
+    this.#send({ id, op: 'ran', ...done, computeMs, memory }, y, inFile);
+  }
+
+  /** x that lies in the shared memory, in room that every call uses again: fresh pages cost as much as the copy. */
+  #fromFile(length: number): ArrayBuffer {
+    if (this.#room.byteLength < length) this.#room = new ArrayBuffer(length);
+    if (this.#file?.read(new Uint8Array(this.#room, 0, length))) return this.#room;
+    throw invalid(`run: expected ${length} bytes in shared memory`);
   }
 
   async #close(id: number): Promise<void> {
@@ -164,10 +187,10 @@ export class Host {
     this.#link.end();
   }
 
-  #send(message: Message<ProcessAnswer>, matrix?: FrameMatrix): void {
+  #send(message: Message<ProcessAnswer>, matrix?: FrameMatrix, inFile = false): void {
     if (this.#over) return;
     this.#link.cork();
-    for (const part of encodeFrame(message, matrix)) this.#link.write(part);
+    for (const part of encodeFrame(message, matrix, inFile)) this.#link.write(part);
     this.#link.uncork();
   }
 }

@@ -1,7 +1,15 @@
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
-import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
+import {
+  bytesOf,
+  encodeFrame,
+  type Frame,
+  type FrameHeader,
+  type FrameMatrix,
+  FrameReader,
+} from './frames.js';
 import type { LaneResult, LaneWork } from './lanes-backend.js';
+import { MIN_FILE_BYTES, type PayloadFile } from './payload-file.js';
 import {
   type HeldExpert,
   type Message,
@@ -32,7 +40,9 @@ interface Waiting {
   readonly id: number;
   readonly op: ProcessAnswer['op'];
   /** Of a run: what its answer must hold. */
-  readonly work: { readonly matrix: FrameMatrix; readonly batches: number } | undefined;
+  readonly work:
+    | { readonly matrix: FrameMatrix; readonly batches: number; readonly inFile: boolean }
+    | undefined;
   /** When its turn came: it was asked, or the one before it was answered. */
   since: number;
   cancelled: boolean;
@@ -50,12 +60,15 @@ type Request = Unnumbered<Message<Exclude<ProcessRequest, { op: 'cancel' }>>>;
  */
 export class ProcessLink {
   readonly #stream: Duplex;
+  readonly #file: PayloadFile | undefined;
   readonly #waiting: Waiting[] = [];
   #id = 0;
   #over: Error | undefined;
 
-  constructor(stream: Duplex, onBroken: (error?: Error) => void) {
+  /** `file` is the memory that the process shares with this side. */
+  constructor(stream: Duplex, onBroken: (error?: Error) => void, file?: PayloadFile) {
     this.#stream = stream;
+    this.#file = file;
     let broken = false;
     const breakOff = (error?: Error) => {
       if (broken) return;
@@ -97,13 +110,20 @@ export class ProcessLink {
     const batches = work.batches.map(({ expert, rows }) => [expert, rows] as [number, number]);
     const rows = work.batches.reduce((sum, batch) => sum + batch.rows, 0);
     const matrix = { rows, cols: hidden, buffer: work.buffer };
-    const asked = this.#ask({ op: 'run', batches }, 'ran', { matrix, batches: batches.length });
+    const inFile = this.#toFile(matrix);
+    const asked = this.#ask({ op: 'run', batches }, 'ran', { matrix, batches: batches.length, inFile });
     const result = asked.answer.then(({ header, payload }) => {
-      const ran = header as Extract<ProcessAnswer, { op: 'ran' }>;
-      const { batches, rows, computeMs, memory } = ran;
-      return { buffer: payload, batches, rows, computeMs, memory };
+      const { batches, rows, computeMs, memory } = header as Extract<ProcessAnswer, { op: 'ran' }>;
+      return { buffer: inFile ? work.buffer : payload, batches, rows, computeMs, memory };
     });
     return { result, cancel: () => this.#cancel(asked.waiting) };
+  }
+
+  /** Puts x into the shared memory, where it is worth it and no call under way has its numbers there. */
+  #toFile(matrix: FrameMatrix): boolean {
+    const bytes = bytesOf(matrix);
+    if (!this.#file || bytes.length < MIN_FILE_BYTES) return false;
+    return !this.#waiting.some(({ work }) => work?.inFile) && this.#file.write(bytes);
   }
 
   /** Has the process end after what it was asked before. */
@@ -125,7 +145,7 @@ export class ProcessLink {
     if (this.#over) throw this.#over;
     const id = this.#id + 1;
     // Before it counts: a message that is too large is refused and the link goes on.
-    const parts = encodeFrame({ ...request, id }, work?.matrix);
+    const parts = encodeFrame({ ...request, id }, work?.matrix, work?.inFile);
     this.#id = id;
     const { promise, ...settle } = withResolvers<Answer>();
     const waiting: Waiting = { id, op, work, since: performance.now(), cancelled: false, ...settle };
@@ -162,8 +182,12 @@ export class ProcessLink {
 
   #take({ header, payload }: Frame): void {
     const answer = header as ProcessAnswer;
-    const due = this.#waiting.shift()!;
-    const [next] = this.#waiting;
+    const [due, next] = this.#waiting as [Waiting, ...Waiting[]];
+    // Read before the next call may write there; until y is whole, x stays as it came.
+    if (due.work?.inFile && answer.op === 'ran' && !this.#file!.read(bytesOf(due.work.matrix))) {
+      throw invalid('ran: expected y in shared memory, got less');
+    }
+    this.#waiting.shift();
     if (next) next.since = performance.now();
     if (answer.op === 'failed') due.reject(revive(answer.error));
     else due.resolve({ header: answer, payload });
@@ -171,10 +195,12 @@ export class ProcessLink {
 }
 
 function checkRan(
-  { tensors, batches, rows }: Extract<ProcessAnswer, { op: 'ran' }>,
+  { tensors, batches, rows, payload }: Extract<ProcessAnswer, { op: 'ran' }>,
   { work, cancelled }: Waiting,
 ): void {
-  const { matrix, batches: asked } = work!;
+  const { matrix, batches: asked, inFile } = work!;
+  if ((payload === 'file') !== inFile)
+    throw invalid(`ran: expected y ${inFile ? 'in shared memory' : 'in the frame'}`);
   const [first, second, ...more] = tensors[0]!.shape;
   if (more.length > 0 || first !== matrix.rows || second !== matrix.cols) {
     throw invalid(`ran: expected y [${matrix.rows}, ${matrix.cols}], got [${tensors[0]!.shape.join(', ')}]`);

@@ -1,4 +1,4 @@
-import { type FrameHeader, MATRIX, NO_TENSORS } from './frames.js';
+import { type FrameHeader, HERE, HERE_OR_FILE, MATRIX, NO_TENSORS } from './frames.js';
 import type { RemoteError } from './remote-error.js';
 import {
   byOp,
@@ -39,8 +39,8 @@ const heldExpert = record({
 /** Bytes; `private` are those that no other process shares, where the system tells. */
 const memory = record({ rss: natural, private: orNull(natural) });
 
-const message = { id: natural, tensors: NO_TENSORS };
-const matrixMessage = { id: natural, tensors: MATRIX };
+const message = { id: natural, tensors: NO_TENSORS, payload: HERE };
+const matrixMessage = { id: natural, tensors: MATRIX, payload: HERE_OR_FILE };
 
 const request = byOp({
   hold: record({ ...message, op: exactly('hold'), files: list(heldExpert) }),
@@ -76,7 +76,7 @@ export type ProcessAnswer = Checked<typeof answer>;
 export type ProcessMemory = Checked<typeof memory>;
 export type HeldExpert = Checked<typeof heldExpert>;
 /** A message without what the frame adds. */
-export type Message<M extends FrameHeader> = M extends FrameHeader ? Omit<M, 'tensors'> : never;
+export type Message<M extends FrameHeader> = M extends FrameHeader ? Omit<M, 'tensors' | 'payload'> : never;
 
 export const parseRequest = (header: unknown): ProcessRequest => request(header, 'request');
 export const parseAnswer = (header: unknown): ProcessAnswer => answer(header, 'answer');

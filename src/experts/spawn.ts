@@ -8,11 +8,13 @@ import type { HostOptions } from './host.js';
 
 /** The descriptor of the link in an expert process; 0 to 2 are the standard streams. */
 export const LINK = 3;
+/** The descriptor of the memory that it shares with its carrier, where there is one. */
+const PAYLOAD = 4;
 
 /** What an expert process ends with when it cannot go on; 0 where its carrier is gone. */
 export const HOST_EXIT = { badLink: 70, outOfMemory: 71 } as const;
 
-export interface SpawnOptions extends HostOptions {
+export interface SpawnOptions extends Omit<HostOptions, 'payloadFile'> {
   /** Bytes of data that the process may have (RLIMIT_DATA). Linux only. */
   readonly memoryBytes?: number;
   /** The program; for tests, which let it break the rules of the link. */
@@ -26,13 +28,17 @@ const PROGRAM = fileURLToPath(new URL('./process-host.js', import.meta.url));
  * that the process inherits: it has no name, so there is nothing to clean up and nobody else can connect.
  * Throws TURNOUT_DEVICE_UNAVAILABLE or TURNOUT_OPTIONS_INVALID where this system cannot pin it.
  */
-export function spawnHost({ memoryBytes, program = PROGRAM, ...options }: SpawnOptions): ChildProcess {
-  const node = [process.execPath, program, JSON.stringify(options)];
+export function spawnHost(
+  { memoryBytes, program = PROGRAM, ...options }: SpawnOptions,
+  payloadFile?: number,
+): ChildProcess {
+  const host: HostOptions = { ...options, ...(payloadFile !== undefined && { payloadFile: PAYLOAD }) };
+  const node = [process.execPath, program, JSON.stringify(host)];
   const [command, ...args] = [...pinning({ ...options, ...(memoryBytes && { memoryBytes }) }), ...node];
   // NODE_OPTIONS are those of the host application: a debugger's port, a loader.
   const { NODE_OPTIONS: _, ...inherited } = process.env;
   const child = spawn(command!, args, {
-    stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...(payloadFile === undefined ? [] : [payloadFile])],
     env: { ...inherited, ...deviceEnvironment(options.device, process.env) },
   });
   if (child.stdio !== undefined) return child;

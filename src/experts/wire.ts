@@ -29,6 +29,8 @@ export function exactly<const T extends string>(expected: T): Check<T> {
   return (value, where) => (value === expected ? expected : refuse(where, JSON.stringify(expected), value));
 }
 
+export const nothing: Check<null> = (value, where) => (value === null ? null : refuse(where, 'null', value));
+
 export function orNull<T>(check: Check<T>): Check<T | null> {
   return (value, where) => (value === null ? null : check(value, where));
 }

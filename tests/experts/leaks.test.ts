@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
@@ -20,7 +21,7 @@ describe.skipIf(process.platform !== 'linux')('200 kills under load', () => {
   it('lose no call and leave nothing behind', { timeout: 240_000 }, async () => {
     const set = await temporaryExperts({ experts: LANES, hidden: HIDDEN, inner: 128, activation: 'relu' });
     await using inline = await openInline(set.files);
-    const x = new Float32Array(500 * HIDDEN).map((_, i) => Math.cos(i));
+    const x = new Float32Array(300 * HIDDEN).map((_, i) => Math.cos(i));
     const batches = set.files.map((_, expert) => batchOf(expert, x, HIDDEN));
     const expected = (await inline.run(batches)).outputs.map((y) =>
       Buffer.from(y.buffer, y.byteOffset, y.byteLength),
@@ -40,9 +41,10 @@ describe.skipIf(process.platform !== 'linux')('200 kills under load', () => {
           expect(Buffer.compare(Buffer.from(y.buffer, y.byteOffset, y.byteLength), expected[i]!)).toBe(0);
         }
         calls++;
+        await sleep(5);
       }
     };
-    const callers = Promise.all(Array.from({ length: 3 }, caller));
+    const callers = Promise.all(Array.from({ length: 2 }, caller));
     // A call that fails ends the test.
     callers.catch(() => {
       stopped = true;

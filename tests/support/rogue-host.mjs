@@ -32,6 +32,7 @@ const FAULTS = {
   cols: () => ran(2, 1, 3).forEach((part) => send(part)),
   batches: () => ran(2, 1, 64, { batches: 5 }).forEach((part) => send(part)),
   unfinished: () => ran(2, 1, 64, { batches: 0, rows: 0 }).forEach((part) => send(part)),
+  elsewhere: () => ran(2, 256, 64).forEach((part) => send(part)),
   silent: () => {},
   exit: () => process.exit(3),
   abort: () => process.abort(),
@@ -48,7 +49,7 @@ function once() {
   }
 }
 
-/** The first answer says what it holds; the next ones have two parts, a head and y. */
+/** The first answer says what it holds; the next ones have a head and y. */
 let answers = 0;
 const parts = [];
 link.write = (part) => {
@@ -57,7 +58,8 @@ link.write = (part) => {
     return send(part);
   }
   parts.push(part);
-  if (parts.length < 2) return true;
+  // Where y lies in shared memory there is no second part.
+  if (parts.length < 2 && !part.includes('file')) return true;
   const answer = parts.splice(0);
   if (once()) FAULTS[ROGUE_FAULT](answer);
   else for (const own of answer) send(own);
