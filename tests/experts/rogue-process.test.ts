@@ -43,24 +43,27 @@ describe('a process that breaks the rules of its link', () => {
   });
 
   for (const [fault, reason] of Object.entries(FAULTS)) {
-    it(`by ${fault} is replaced, and the call ends with the right numbers`, async () => {
-      process.env.ROGUE_FAULT = fault;
-      await writeFile(process.env.ROGUE_ONCE!, '');
-      await using backend = await openProcesses(set.files, {
-        program,
-        ...(fault === 'silent' && { limits: { answerMs: 300 } }),
-      });
-      // Many rows travel through shared memory, few through the link.
-      const rows = fault === 'elsewhere' ? 256 : 1;
-      const call = [batchOf(0, new Float32Array(rows * HIDDEN).fill(0.5), HIDDEN)];
-      await using inline = await openInline(set.files);
-      const [expected] = (await inline.run(call)).outputs;
-      expect((await backend.run(call)).outputs[0]).toEqual(expected);
-      expect(existsSync(process.env.ROGUE_ONCE!)).toBe(false);
-      // A second answer comes after the right one: its link ends later.
-      await expect.poll(() => backend.lanes()[0]!.process!.lastDeath).toMatch(reason);
-      expect((await backend.run(call)).outputs[0]).toEqual(expected);
-      expect(backend.lanes()[0]).toMatchObject({ restarts: 1, state: 'ready' });
-    });
+    it.skipIf(fault === 'elsewhere' && process.platform !== 'linux')(
+      `by ${fault} is replaced, and the call ends with the right numbers`,
+      async () => {
+        process.env.ROGUE_FAULT = fault;
+        await writeFile(process.env.ROGUE_ONCE!, '');
+        await using backend = await openProcesses(set.files, {
+          program,
+          ...(fault === 'silent' && { limits: { answerMs: 300 } }),
+        });
+        // Many rows travel through shared memory, few through the link.
+        const rows = fault === 'elsewhere' ? 256 : 1;
+        const call = [batchOf(0, new Float32Array(rows * HIDDEN).fill(0.5), HIDDEN)];
+        await using inline = await openInline(set.files);
+        const [expected] = (await inline.run(call)).outputs;
+        expect((await backend.run(call)).outputs[0]).toEqual(expected);
+        expect(existsSync(process.env.ROGUE_ONCE!)).toBe(false);
+        // A second answer comes after the right one: its link ends later.
+        await expect.poll(() => backend.lanes()[0]!.process!.lastDeath).toMatch(reason);
+        expect((await backend.run(call)).outputs[0]).toEqual(expected);
+        expect(backend.lanes()[0]).toMatchObject({ restarts: 1, state: 'ready' });
+      },
+    );
   }
 });

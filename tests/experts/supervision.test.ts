@@ -3,6 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { TurnoutError } from '#turnout/errors.js';
 import type { ExpertBackend, ExpertBatch } from '#turnout/experts/backend.js';
 import { openInline } from '#turnout/experts/inline.js';
 import type { LaneEvent } from '#turnout/experts/process-lane.js';
@@ -107,6 +108,41 @@ it('a process that gives no answer is replaced', async () => {
   const endless = callOf(200_000, [0]);
   await expect(backend.run(endless)).rejects.toMatchObject({ code: 'TURNOUT_EXPERT_LOST' });
   expect(backend.lanes()[0]!.process!.lastDeath).toContain('gave no answer in 200 ms');
+}, 60_000);
+
+it('killed or stopped at any moment: every call ends in its time, with the right numbers or a clear error', async () => {
+  await using backend = await open({ oneProcessPer: 'expert' });
+  const batches = callOf(200);
+  const expected = (await inline.run(batches)).outputs.map((y) => Buffer.from(bytesOf(y)));
+  const outcomes: string[] = [];
+  let over = false;
+  const caller = async () => {
+    while (!over) {
+      const from = performance.now();
+      const outcome = await backend.run(batches, { timeoutMs: 3000 }).then(
+        ({ outputs }) => {
+          for (const [i, y] of outputs.entries()) expect(Buffer.compare(bytesOf(y), expected[i]!)).toBe(0);
+          return 'right';
+        },
+        (error: TurnoutError) => error.code,
+      );
+      outcomes.push(outcome);
+      expect(performance.now() - from).toBeLessThan(3500);
+      await sleep(1);
+    }
+  };
+  const callers = Promise.all(Array.from({ length: 4 }, caller));
+  for (let i = 0; i < 80; i++) {
+    const pids = pidsOf(backend);
+    const signal = i % 8 === 0 ? 'SIGSTOP' : 'SIGKILL';
+    if (pids.length > 0) process.kill(pids[i % pids.length]!, signal);
+    await sleep((i * 37) % 90);
+  }
+  over = true;
+  await callers;
+  const clear = ['right', 'TURNOUT_EXPERT_LOST', 'TURNOUT_DEADLINE_EXCEEDED'];
+  expect(outcomes.filter((outcome) => !clear.includes(outcome))).toEqual([]);
+  await expectRight(backend, batches, { timeoutMs: 10_000 });
 }, 60_000);
 
 it('tells observers the states of its lanes', async () => {
