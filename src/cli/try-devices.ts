@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TurnoutError } from '../errors.js';
 import type { Device } from '../experts/device.js';
 import { openProcesses } from '../experts/processes.js';
 import { type OnnxGraph, writeOnnxFile } from '../model/onnx-write.js';
@@ -31,7 +30,7 @@ export async function tryDevices(devices: readonly Device[]): Promise<DeviceTria
 async function tryDevice({ name }: Device, path: string): Promise<DeviceTrial> {
   const started = performance.now();
   try {
-    const limits = { answerMs: TRIAL_MS };
+    const limits = { startMs: TRIAL_MS, answerMs: TRIAL_MS };
     await using backend = await openProcesses([{ path }], { devices: [name], limits });
     const gather = (into: Float32Array, offset: number) => into.fill(0.5, offset, offset + HIDDEN);
     const { outputs } = await backend.run([{ expert: 0, rows: 1, gather }], { timeoutMs: TRIAL_MS });
@@ -43,11 +42,10 @@ async function tryDevice({ name }: Device, path: string): Promise<DeviceTrial> {
   }
 }
 
-function reasonOf(error: Error, name: string): string {
-  const died = error instanceof TurnoutError && error.code === 'TURNOUT_LANE_DIED';
-  if (died) return `its process ${error.message}`;
-  const named = `${name}: `;
-  return error.message.startsWith(named) ? error.message.slice(named.length) : error.message;
+function reasonOf({ message }: Error, name: string): string {
+  const died = `lane 0 (process on ${name}) `;
+  if (message.startsWith(died)) return `its process ${message.slice(died.length)}`;
+  return message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
 }
 
 const HIDDEN = 4;

@@ -8,6 +8,14 @@ import { type Held, ProcessLink, type Ran } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
 import { HOST_EXIT, type SpawnOptions, spawnHost } from './spawn.js';
 
+/** Milliseconds that a process may take. */
+export interface TimeLimits {
+  /** To open the experts that it is told to hold. */
+  readonly startMs: number;
+  /** To compute its part of one call, those that wait before it not counted. */
+  readonly answerMs: number;
+}
+
 /** Kept of what a process writes to its standard error, to say why it died. */
 const STDERR_TAIL = 1000;
 /** A process that was told to end and did not within this time is killed. */
@@ -71,10 +79,12 @@ export class ExpertProcess {
   }
 
   /** To be called every now and then: ends it where it was stopped, or has not answered for too long. */
-  watch(answerMs: number): void {
+  watch({ startMs, answerMs }: TimeLimits): void {
     this.#stopped = isStopped(this.pid) ? this.#stopped + 1 : 0;
+    const { due } = this.#link;
+    const limit = due?.op === 'held' ? startMs : answerMs;
     if (this.#stopped > 1) this.kill('was stopped');
-    else if (this.#link.waitingMs > answerMs) this.kill(`gave no answer in ${answerMs} ms`);
+    else if (due && due.ms > limit) this.kill(`gave no answer in ${limit} ms`);
   }
 
   #giveUp(reason: string): string {

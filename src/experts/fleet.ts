@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import type { Residency } from './backend.js';
 import { parseDevice } from './device.js';
+import type { TimeLimits } from './expert-process.js';
 import type { LanesInfo } from './lanes-backend.js';
 import { CarrierPool } from './pool.js';
 import type { Died, ProcessCarrierData } from './process-carrier.js';
@@ -34,7 +35,9 @@ export interface StartOptions {
 }
 
 export interface ProcessLimits {
-  /** Milliseconds that a process may take for one answer before it is replaced; 60,000 where left out. */
+  /** Milliseconds that a process may take to open its experts; 120,000 where left out. */
+  readonly startMs?: number;
+  /** Milliseconds that a process may compute its part of one call before it is replaced; 60,000 where left out. */
   readonly answerMs?: number;
   /** Bytes of data that each process may have (RLIMIT_DATA), without limit where left out. Linux only. */
   readonly memoryBytes?: number;
@@ -56,6 +59,7 @@ export interface MatchedLane {
 
 /** Processes beyond this are a typing error: thousands of experts belong into one process per device. */
 const MAX_PROCESSES = 1024;
+const START_MS = 120_000;
 const ANSWER_MS = 60_000;
 /** Tasks of a carrier thread at the same time: the calls of all its lanes. */
 const MANY = 2 ** 20;
@@ -74,20 +78,25 @@ export class Fleet {
   constructor(lanes: number, options: FleetOptions) {
     const { start, limits } = options;
     const cores = availableParallelism();
+    oneOf('residency', options.residency, ['packed', 'mapped']);
+    oneOf('onLostExpert', options.onLostExpert, ['fail', 'drop']);
     this.#options = options;
     this.#hidden = options.hidden;
     this.#concurrency = whole('start.concurrency', start?.concurrency ?? 2 * cores);
     if (limits?.memoryBytes !== undefined) whole('limits.memoryBytes', limits.memoryBytes);
-    const answerMs = whole('limits.answerMs', limits?.answerMs ?? ANSWER_MS);
-    this.#carriers = Array.from({ length: Math.min(lanes, cores) }, (_, i) => this.#carrier(i, answerMs));
+    const times = {
+      startMs: whole('limits.startMs', limits?.startMs ?? START_MS),
+      answerMs: whole('limits.answerMs', limits?.answerMs ?? ANSWER_MS),
+    };
+    this.#carriers = Array.from({ length: Math.min(lanes, cores) }, (_, i) => this.#carrier(i, times));
     if (process.platform === 'linux' && !endsWithOwner()) process.emitWarning(NO_SETPRIV, 'TurnoutWarning');
   }
 
-  #carrier(index: number, answerMs: number): CarrierPool {
+  #carrier(index: number, limits: TimeLimits): CarrierPool {
     return new CarrierPool({
       filename: CARRIER,
       concurrent: MANY,
-      data: (guard): ProcessCarrierData => ({ guard, answerMs }),
+      data: (guard): ProcessCarrierData => ({ guard, limits }),
       onMessage: (message) => {
         const died = message as Died;
         this.#lanes.get(died.lane)?.died(died);
@@ -206,4 +215,9 @@ const NO_SETPRIV =
 function whole(name: string, value: number): number {
   if (Number.isInteger(value) && value >= 1) return value;
   throw new TurnoutError('TURNOUT_OPTIONS_INVALID', `${name}: expected a whole number from 1, got ${value}`);
+}
+
+function oneOf(name: string, value: string | undefined, known: readonly string[]): void {
+  if (value === undefined || known.includes(value)) return;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', `${name}: expected ${known.join(' or ')}, got ${value}`);
 }

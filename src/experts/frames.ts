@@ -1,7 +1,6 @@
 import { Packr } from 'msgpackr';
-import { Type } from 'typebox';
 import { TurnoutError } from '../errors.js';
-import { checker } from '../schema.js';
+import { type Checked, exactly, list, natural, record, text } from './wire.js';
 
 /*
  * What a carrier thread and an expert process say to each other. A frame is
@@ -27,29 +26,22 @@ const PREFIX = 8;
 const ALIGN = 8;
 const ELEMENT_BYTES = { float32: 4 } as const;
 
-const Natural = Type.Integer({ minimum: 0, maximum: FRAME_LIMITS.MAX_FRAME_BYTES });
-
 /** Where a tensor lies in the payload; `offset` and `length` in bytes. */
-export const TensorMeta = Type.Object(
-  {
-    dtype: Type.Literal('float32'),
-    shape: Type.Array(Natural, { maxItems: FRAME_LIMITS.MAX_DIMS }),
-    offset: Natural,
-    length: Natural,
-  },
-  { additionalProperties: false },
-);
+const tensor = record({
+  dtype: exactly('float32'),
+  shape: list(natural, { max: FRAME_LIMITS.MAX_DIMS }),
+  offset: natural,
+  length: natural,
+});
+export const NO_TENSORS = list(tensor, { max: 0 });
+/** One tensor; what its shape must be the receiver knows. */
+export const MATRIX = list(tensor, { min: 1, max: 1 });
 
-const checkHeader = checker(
-  Type.Object({
-    id: Type.Integer({ minimum: 0 }),
-    op: Type.String(),
-    tensors: Type.Array(TensorMeta, { maxItems: FRAME_LIMITS.MAX_TENSORS }),
-  }),
-  'TURNOUT_FRAME_INVALID',
-  'frame header',
+const frameHeader = record(
+  { id: natural, op: text, tensors: list(tensor, { max: FRAME_LIMITS.MAX_TENSORS }) },
+  { open: true },
 );
-export type FrameHeader = ReturnType<typeof checkHeader>;
+export type FrameHeader = Checked<typeof frameHeader>;
 
 /** A frame that was read. The header may hold more than is checked here; the payload is the receiver's to keep. */
 export interface Frame {
@@ -162,15 +154,15 @@ function headBytes(prefix: Buffer): number {
   return end - PREFIX;
 }
 
-function readHeader(head: Buffer, length: number): FrameHeader {
+function readHeader(bytes: Buffer, length: number): FrameHeader {
   let value: unknown;
   try {
-    value = packr.unpack(head.subarray(0, length));
+    value = packr.unpack(bytes.subarray(0, length));
   } catch (cause) {
     const message = `frame header: expected msgpack, got ${(cause as Error).message}`;
     throw new TurnoutError('TURNOUT_FRAME_INVALID', message, {}, { cause });
   }
-  return checkHeader(value);
+  return frameHeader(value, 'frame header');
 }
 
 /** Tensors fill the payload one after the other, each with the bytes that its shape says. */

@@ -66,7 +66,7 @@ export interface LanesInfo {
 }
 
 /** Lanes that may die under one and the same rows; then they are probably the reason. */
-const MAX_TRIES = 4;
+const MAX_TRIES = 8;
 /** With `drop`, what is left of a call's time for putting together what has come. */
 const DROP_MARGIN = 0.1;
 

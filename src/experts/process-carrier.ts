@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TurnoutError } from '../errors.js';
-import { ExpertProcess } from './expert-process.js';
+import { ExpertProcess, type TimeLimits } from './expert-process.js';
 import type { LaneWork } from './lanes-backend.js';
 import type { Held, Ran } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
@@ -14,8 +14,7 @@ import { ending, type GuardState, hold as holdThread } from './thread-guard.js';
 /** The `workerData` of a process carrier. */
 export interface ProcessCarrierData {
   readonly guard: GuardState;
-  /** Milliseconds that a process may take for one answer. */
-  readonly answerMs: number;
+  readonly limits: TimeLimits;
 }
 
 /** Names one process: that of a lane, and the how manieth of its lane. */
@@ -36,11 +35,11 @@ export interface Started extends Held {
 /** How often processes are looked at. */
 const WATCH_MS = 100;
 
-const { guard, answerMs } = workerData as ProcessCarrierData;
+const { guard, limits } = workerData as ProcessCarrierData;
 const processes = new Map<number, ExpertProcess & ProcessName>();
 
 setInterval(() => {
-  for (const process of processes.values()) process.watch(answerMs);
+  for (const process of processes.values()) process.watch(limits);
 }, WATCH_MS).unref();
 
 // The thread ends after its processes, so that the system forgets them: nobody else can wait for them.

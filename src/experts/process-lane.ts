@@ -72,7 +72,9 @@ export class ProcessLane implements Lane {
   /** The first start: throws what is wrong instead of trying again. */
   async open(files: readonly HeldExpert[]): Promise<void> {
     this.#files = files;
-    await this.#start();
+    await this.#start().catch((error: TurnoutError) => {
+      throw error.code === 'TURNOUT_LANE_DIED' ? this.#error(error.message, error) : error;
+    });
   }
 
   async #start(): Promise<void> {

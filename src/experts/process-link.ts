@@ -33,7 +33,8 @@ interface Waiting {
   readonly op: ProcessAnswer['op'];
   /** Of a run: what its answer must hold. */
   readonly work: { readonly matrix: FrameMatrix; readonly batches: number } | undefined;
-  readonly since: number;
+  /** When its turn came: it was asked, or the one before it was answered. */
+  since: number;
   cancelled: boolean;
   resolve(answer: Answer): void;
   reject(error: Error): void;
@@ -79,10 +80,10 @@ export class ProcessLink {
     stream.on('error', () => breakOff());
   }
 
-  /** Milliseconds that the oldest request has waited for its answer; 0 where none does. */
-  get waitingMs(): number {
+  /** What is due, and the milliseconds that it has been waited for; undefined where nothing is. */
+  get due(): { readonly op: ProcessAnswer['op']; readonly ms: number } | undefined {
     const [first] = this.#waiting;
-    return first ? performance.now() - first.since : 0;
+    return first && { op: first.op, ms: performance.now() - first.since };
   }
 
   /** Has the process hold these experts and no others. Throws why it cannot, and the error of `end`. */
@@ -162,6 +163,8 @@ export class ProcessLink {
   #take({ header, payload }: Frame): void {
     const answer = header as ProcessAnswer;
     const due = this.#waiting.shift()!;
+    const [next] = this.#waiting;
+    if (next) next.since = performance.now();
     if (answer.op === 'failed') due.reject(revive(answer.error));
     else due.resolve({ header: answer, payload });
   }

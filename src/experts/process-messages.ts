@@ -1,12 +1,25 @@
-import { Type } from 'typebox';
-import { checker } from '../schema.js';
-import { type FrameHeader, TensorMeta } from './frames.js';
+import { type FrameHeader, MATRIX, NO_TENSORS } from './frames.js';
 import type { RemoteError } from './remote-error.js';
+import {
+  byOp,
+  type Check,
+  type Checked,
+  dictionary,
+  duration,
+  exactly,
+  list,
+  natural,
+  orNull,
+  pair,
+  positive,
+  record,
+  text,
+} from './wire.js';
 
 /*
  * The conversation over one link. The carrier asks, numbering from 1; the process answers each request once, in order.
  *
- *   hold    the experts to hold from now on    -> held     H, provider, memory
+ *   hold    the experts to hold from now on    -> held     H, memory
  *   run     batches, x [rows, H]               -> ran      y [rows, H]
  *   cancel  nobody waits for run `of` any more    (no answer)
  *   close   end after what came before         -> closed, and the process ends
@@ -14,85 +27,56 @@ import type { RemoteError } from './remote-error.js';
  * Any of them but cancel may be answered with `failed` and an error.
  */
 
-const Natural = Type.Integer({ minimum: 0 });
-const exact = { additionalProperties: false } as const;
-const NoTensors = Type.Array(TensorMeta, { maxItems: 0 });
-const OneTensor = Type.Array(TensorMeta, { minItems: 1, maxItems: 1 });
-
 /** An expert as a process holds it. */
-const HeldFile = Type.Object(
-  {
-    /** Names this version of the expert in `run`. */
-    key: Natural,
-    path: Type.String(),
-    /** The marks of the files when the version was taken in (see versions.ts): other files are not this version. */
-    marks: Type.Record(Type.String(), Type.String()),
-  },
-  exact,
-);
+const heldExpert = record({
+  /** Names this version of the expert in `run`. */
+  key: natural,
+  path: text,
+  /** The marks of the files when the version was taken in (see versions.ts): other files are not this version. */
+  marks: dictionary(text),
+});
 
 /** Bytes; `private` are those that no other process shares, where the system tells. */
-const Memory = Type.Object({ rss: Natural, private: Type.Union([Natural, Type.Null()]) }, exact);
+const memory = record({ rss: natural, private: orNull(natural) });
 
-const Request = Type.Union([
-  Type.Object(
-    { id: Natural, op: Type.Literal('hold'), tensors: NoTensors, files: Type.Array(HeldFile) },
-    exact,
-  ),
-  Type.Object(
-    {
-      id: Natural,
-      op: Type.Literal('run'),
-      tensors: OneTensor,
-      /** [key, rows] in the order of the rows of x. */
-      batches: Type.Array(Type.Tuple([Natural, Type.Integer({ minimum: 1 })])),
-    },
-    exact,
-  ),
-  Type.Object({ id: Natural, op: Type.Literal('cancel'), tensors: NoTensors, of: Natural }, exact),
-  Type.Object({ id: Natural, op: Type.Literal('close'), tensors: NoTensors }, exact),
-]);
+const message = { id: natural, tensors: NO_TENSORS };
+const matrixMessage = { id: natural, tensors: MATRIX };
 
-const Answer = Type.Union([
-  Type.Object(
-    {
-      id: Natural,
-      op: Type.Literal('held'),
-      tensors: NoTensors,
-      hidden: Type.Integer({ minimum: 1 }),
-      memory: Memory,
-    },
-    exact,
-  ),
-  Type.Object(
-    {
-      id: Natural,
-      op: Type.Literal('ran'),
-      tensors: OneTensor,
-      batches: Natural,
-      rows: Natural,
-      computeMs: Type.Number({ minimum: 0 }),
-      memory: Memory,
-    },
-    exact,
-  ),
-  Type.Object({ id: Natural, op: Type.Literal('closed'), tensors: NoTensors }, exact),
-  Type.Object(
-    {
-      id: Natural,
-      op: Type.Literal('failed'),
-      tensors: NoTensors,
-      error: Type.Unsafe<RemoteError>(Type.Object({ message: Type.String() })),
-    },
-    exact,
-  ),
-]);
+const request = byOp({
+  hold: record({ ...message, op: exactly('hold'), files: list(heldExpert) }),
+  run: record({
+    ...matrixMessage,
+    op: exactly('run'),
+    /** [key, rows] in the order of the rows of x. */
+    batches: list(pair(natural, positive)),
+  }),
+  cancel: record({ ...message, op: exactly('cancel'), of: natural }),
+  close: record({ ...message, op: exactly('close') }),
+});
 
-export const parseRequest = checker(Request, 'TURNOUT_FRAME_INVALID', 'request');
-export const parseAnswer = checker(Answer, 'TURNOUT_FRAME_INVALID', 'answer');
-export type ProcessRequest = ReturnType<typeof parseRequest>;
-export type ProcessAnswer = ReturnType<typeof parseAnswer>;
-export type ProcessMemory = Extract<ProcessAnswer, { op: 'held' }>['memory'];
-export type HeldExpert = Extract<ProcessRequest, { op: 'hold' }>['files'][number];
+/** Only its message is relied on. */
+const remoteError = record({ message: text }, { open: true }) as Check<RemoteError>;
+
+const answer = byOp({
+  held: record({ ...message, op: exactly('held'), hidden: positive, memory }),
+  ran: record({
+    ...matrixMessage,
+    op: exactly('ran'),
+    batches: natural,
+    rows: natural,
+    computeMs: duration,
+    memory,
+  }),
+  closed: record({ ...message, op: exactly('closed') }),
+  failed: record({ ...message, op: exactly('failed'), error: remoteError }),
+});
+
+export type ProcessRequest = Checked<typeof request>;
+export type ProcessAnswer = Checked<typeof answer>;
+export type ProcessMemory = Checked<typeof memory>;
+export type HeldExpert = Checked<typeof heldExpert>;
 /** A message without what the frame adds. */
 export type Message<M extends FrameHeader> = M extends FrameHeader ? Omit<M, 'tensors'> : never;
+
+export const parseRequest = (header: unknown): ProcessRequest => request(header, 'request');
+export const parseAnswer = (header: unknown): ProcessAnswer => answer(header, 'answer');

@@ -55,7 +55,10 @@ export async function updateBackend(
   const updates: ExpertUpdate[] = [];
   for (const [i, version] of experts.entries()) {
     const where = `experts[${i}]`;
-    updates.push(await summedFiles({ ...version, expert: numberOf(version, layers, where) }, where));
+    const expert = numberOf(version, layers, where);
+    if (updates.some((other) => other.expert === expert))
+      throw invalid(`${where}: named twice in one update`);
+    updates.push(await summedFiles({ ...version, expert }, where));
   }
   await backend.update({ experts: updates, ...(placement && { placement }) });
 }

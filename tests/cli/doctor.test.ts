@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../support/babel.js';
 import { turnout } from '../support/cli.js';
-import { allowedCpus } from '../support/processes.js';
+import { allowedCpus } from '../support/proc.js';
 import { NO_WEBGPU_ENV, WEBGPU_ENV, webgpuMissing } from '../support/webgpu.js';
 
 const linux = process.platform === 'linux';

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { LaneStats } from '#turnout/experts/backend.js';
 import { temporaryFolder } from '../support/babel.js';
 import { MAIN, shell, turnout } from '../support/cli.js';
-import { allowedCpus } from '../support/processes.js';
+import { allowedCpus } from '../support/proc.js';
 
 const linux = process.platform === 'linux';
 /** Two processes start sooner than one for each of the 32 experts. */

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import { openMoeLayer } from '#turnout/model/open.js';
 import { encodeBytes } from '#turnout/model/tokenizer.js';
+import { layerExperts } from '#turnout/model/update.js';
 import { BABEL, copyOfBabel, rewrite, temporaryFolder } from '../support/babel.js';
 import { normals, temporaryExperts } from '../support/experts.js';
 
@@ -164,6 +165,13 @@ describe('MoeModel.update refuses', { timeout: 60_000 }, () => {
     );
   });
 
+  it('an expert twice', async () => {
+    const version = { layer: 0, expert: 0, ...newVersion('layer-00/expert-000', 1) };
+    await expect(model.update({ experts: [version, version] })).rejects.toMatchObject(
+      refused('TURNOUT_OPTIONS_INVALID', /^experts\[1\]: named twice/),
+    );
+  });
+
   it('a placement without some expert, and a file that is not there', async () => {
     const placement = [{ device: 'cpu', experts: [0] }];
     await expect(model.update({ placement })).rejects.toMatchObject(
@@ -182,6 +190,17 @@ describe('MoeModel.update refuses', { timeout: 60_000 }, () => {
     );
     await inline.close();
     await expect(inline.update({})).rejects.toMatchObject({ code: 'TURNOUT_CLOSED' });
+  });
+});
+
+describe('layerExperts', () => {
+  it('counts the routed experts of a layer, then its shared ones, then the next layer', () => {
+    const layers = [{ experts: ['a', 'b'], shared: ['c'] }, { experts: ['d'] }, { experts: ['e', 'f'] }];
+    expect(layerExperts({ layers } as never)).toEqual([
+      { first: 0, experts: 2, shared: 1 },
+      { first: 3, experts: 1, shared: 0 },
+      { first: 4, experts: 2, shared: 0 },
+    ]);
   });
 });
 

@@ -1,24 +1,49 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { cpuNumbers } from '#turnout/experts/cpu-list.js';
+import { vi } from 'vitest';
+import type { ExpertBackend } from '#turnout/experts/backend.js';
 
-/** The processes whose environment holds `NAME=value`, as it was when they began. Linux only. */
-export function processesWith(entry: string): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => environmentOf(pid).includes(entry))
-    .map(Number);
+/** Process numbers of the lanes that have one. */
+export function pidsOf(backend: ExpertBackend): number[] {
+  return backend.lanes().flatMap(({ process }) => (process?.pid === undefined ? [] : [process.pid]));
 }
 
-/** Of one that has ended meanwhile, or that the system has yet to forget: none. */
-function environmentOf(pid: string): string[] {
+/** Letter of the state of a process (R, S, T, Z, ...); undefined where there is none. Linux. */
+export function stateOf(pid: number): string | undefined {
   try {
-    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return stat[stat.lastIndexOf(')') + 2];
   } catch {
-    return [];
+    return undefined;
   }
 }
 
-/** The CPUs that this process may run on: containers may keep any of them from it. Linux only. */
-export function allowedCpus(): readonly number[] {
-  return cpuNumbers(/^Cpus_allowed_list:\s*(\S+)/m.exec(readFileSync('/proc/self/status', 'utf8'))![1]!)!;
+/** Processes whose parent is `parent`, zombies too. Linux. */
+export function childrenOf(parent: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** Descriptors that this process has open. Linux. */
+export function openDescriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
+
+export async function allReady(backend: ExpertBackend, timeout = 5000): Promise<void> {
+  await vi.waitFor(
+    () => {
+      for (const { lane, state, process } of backend.lanes()) {
+        if (state !== 'ready') throw new Error(`lane ${lane} is ${state}: ${process?.lastDeath}`);
+      }
+    },
+    { timeout, interval: 5 },
+  );
 }

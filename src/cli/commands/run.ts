@@ -13,6 +13,7 @@ import { drawDevices } from '../render/lanes.js';
 import { type Style, styleOf } from '../render/style.js';
 import { generateOptions, modelOptions, type RunFlags } from '../run-options.js';
 import {
+  EXIT,
   factorArgument,
   interruptSignal,
   numberArgument,
@@ -110,7 +111,7 @@ async function run(text: string | undefined, flags: RunFlags): Promise<void> {
   const generate = generateOptions(flags, text === undefined ? HELD_OUT_TOKENS : undefined);
   const signal = interruptSignal();
   const source = text === '-' ? await readSource('-') : text;
-  await using model = await openModel(flags);
+  await using model = await openModel(flags, signal);
   const prompts: Prompt[] =
     source === undefined ? await heldOutSentences(model, flags.package) : [{ text: source }];
   const results: Result[] = [];
@@ -133,13 +134,18 @@ async function run(text: string | undefined, flags: RunFlags): Promise<void> {
   if (flags.backend === 'processes') await print(drawDevices(model.backend.lanes(), style));
 }
 
-/** Says on the terminal how far it is. */
-async function openModel(flags: RunFlags): Promise<MoeModel> {
+/** Says on the terminal how far it is. Ctrl-C ends the command at once: many processes take long to start. */
+async function openModel(flags: RunFlags, signal: AbortSignal): Promise<MoeModel> {
   const overrides = flags.options === undefined ? undefined : await readOverrides(flags.options);
   const options = await modelOptions(flags, overrides);
   const progress = progressLine();
   const onProgress = (ready: number, total: number) =>
     progress.update(`starting processes: ${ready} of ${total}`);
+  const leave = () => {
+    progress.clear();
+    process.exit(EXIT.interrupted);
+  };
+  signal.addEventListener('abort', leave);
   try {
     return await MoeModel.open(flags.package, {
       ...options,
@@ -147,6 +153,7 @@ async function openModel(flags: RunFlags): Promise<MoeModel> {
       ...(flags.backend === 'processes' && { start: { onProgress } }),
     });
   } finally {
+    signal.removeEventListener('abort', leave);
     progress.clear();
   }
 }

@@ -1,0 +1,96 @@
+import { readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { describe, expect, it } from 'vitest';
+import type { ExpertBackend } from '#turnout/experts/backend.js';
+import { openInline } from '#turnout/experts/inline.js';
+import { openProcesses } from '#turnout/experts/processes.js';
+import { batchOf } from '../contracts/backend.contract.js';
+import { temporaryExperts } from '../support/experts.js';
+import { childrenOf, openDescriptors, pidsOf, stateOf } from '../support/processes.js';
+
+const HIDDEN = 64;
+const LANES = 4;
+const KILLS = 200;
+/** What 180 kills may add to the memory of this process: far less than one kept frame or process of each. */
+const GROWTH_BYTES = 24 * 2 ** 20;
+
+describe.skipIf(process.platform !== 'linux')('200 kills under load', () => {
+  it('lose no call and leave nothing behind', { timeout: 240_000 }, async () => {
+    const set = await temporaryExperts({ experts: LANES, hidden: HIDDEN, inner: 128, activation: 'relu' });
+    await using inline = await openInline(set.files);
+    const x = new Float32Array(500 * HIDDEN).map((_, i) => Math.cos(i));
+    const batches = set.files.map((_, expert) => batchOf(expert, x, HIDDEN));
+    const expected = (await inline.run(batches)).outputs.map((y) =>
+      Buffer.from(y.buffer, y.byteOffset, y.byteLength),
+    );
+    const before = { children: childrenOf(process.pid), temporary: temporaryFiles() };
+    const backend = await openProcesses(set.files, {
+      devices: ['cpu', 'cpu', 'cpu', 'cpu'],
+      oneProcessPer: 'device',
+      replicas: 2,
+    });
+    let stopped = false;
+    let calls = 0;
+    const caller = async () => {
+      while (!stopped) {
+        const { outputs } = await backend.run(batches, { timeoutMs: 20_000 });
+        for (const [i, y] of outputs.entries()) {
+          expect(Buffer.compare(Buffer.from(y.buffer, y.byteOffset, y.byteLength), expected[i]!)).toBe(0);
+        }
+        calls++;
+      }
+    };
+    const callers = Promise.all(Array.from({ length: 3 }, caller));
+    // A call that fails ends the test.
+    callers.catch(() => {
+      stopped = true;
+    });
+    let early = { descriptors: 0, memory: 0 };
+    for (let round = 0; round < KILLS / 2 && !stopped; round++) {
+      // Every expert has a replica that lives on, whichever two of these are killed.
+      for (const lane of [round % 2, (round % 2) + 2])
+        process.kill(backend.lanes()[lane]!.process!.pid!, 'SIGKILL');
+      await back(backend, 2 * (round + 1));
+      if (round === 10) early = { descriptors: openDescriptors(), memory: memory() };
+    }
+    stopped = true;
+    await callers;
+    expect(calls).toBeGreaterThan(20);
+    expect(openDescriptors()).toBeLessThanOrEqual(early.descriptors);
+    expect(memory() - early.memory).toBeLessThan(GROWTH_BYTES);
+    const pids = pidsOf(backend);
+    expect(childrenOf(process.pid).filter((pid) => !before.children.includes(pid))).toEqual(
+      pids.toSorted((a, b) => a - b),
+    );
+    await backend.close();
+    expect(pids.map(stateOf)).toEqual(pids.map(() => undefined));
+    expect(childrenOf(process.pid)).toEqual(before.children);
+    await set.remove();
+    expect(temporaryFiles()).toEqual(before.temporary.filter((name) => !set.folder.endsWith(name)));
+  });
+});
+
+async function back(backend: ExpertBackend, restarts: number): Promise<void> {
+  await expect
+    .poll(
+      () =>
+        backend.lanes().every(({ process }) => process!.pid !== undefined) &&
+        backend.lanes().reduce((sum, lane) => sum + lane.restarts, 0) === restarts,
+      { timeout: 10_000, interval: 2 },
+    )
+    .toBe(true);
+}
+
+function temporaryFiles(): string[] {
+  return readdirSync(tmpdir()).filter((name) => name.startsWith('turnout'));
+}
+
+function memory(): number {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  gc();
+  gc();
+  return process.memoryUsage.rss();
+}
