@@ -272,7 +272,7 @@ function best(own: readonly number[], lanes: readonly Lane[]): readonly number[]
 }
 
 function lostError(expert: number, tries: number, cause: TurnoutError): TurnoutError {
-  const message = `expert ${expert} cannot be had on any lane, after ${tries} tries: ${cause.message}`;
+  const message = `expert ${expert} cannot be had on any lane (tries: ${tries}): ${cause.message}`;
   return new TurnoutError('TURNOUT_EXPERT_LOST', message, { expert, tries, ...cause.details }, { cause });
 }
 

@@ -31,10 +31,14 @@ export function spawnHost({ memoryBytes, program = PROGRAM, ...options }: SpawnO
   const [command, ...args] = [...pinning({ ...options, ...(memoryBytes && { memoryBytes }) }), ...node];
   // NODE_OPTIONS are those of the host application: a debugger's port, a loader.
   const { NODE_OPTIONS: _, ...inherited } = process.env;
-  return spawn(command!, args, {
+  const child = spawn(command!, args, {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     env: { ...inherited, ...deviceEnvironment(options.device, process.env) },
   });
+  if (child.stdio !== undefined) return child;
+  // Without descriptors there are no streams; the error itself comes later, and would end the thread unheard.
+  child.once('error', () => {});
+  throw new TurnoutError('TURNOUT_LANE_DIED', 'could not be started: this process has too many open files');
 }
 
 /**
