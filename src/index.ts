@@ -5,9 +5,11 @@ export type {
   ExpertFile,
   ExpertResults,
   LaneStats,
+  ProcessStats,
   Residency,
   RunOptions,
 } from './experts/backend.js';
+export type { FleetOptions, ProcessLimits, StartOptions } from './experts/fleet.js';
 export { openInline } from './experts/inline.js';
 export type { LanePlan } from './experts/placement.js';
 export {
@@ -22,6 +24,14 @@ export {
   type SlotIndex,
 } from './experts/plan.js';
 export type { PlanOptions } from './experts/plan-options.js';
+export type { LaneEvent } from './experts/process-lane.js';
+export {
+  type BackendUpdate,
+  type ExpertUpdate,
+  openProcesses,
+  ProcessesBackend,
+  type ProcessesOptions,
+} from './experts/processes.js';
 export type { PlainTensor } from './experts/session.js';
 export { openThreads } from './experts/threads.js';
 export { type Gate, openGate } from './gate.js';
@@ -30,7 +40,13 @@ export type { GenerateOptions, GenerateResult, Generation, Piece } from './model
 export type { RouterChoice } from './model/layer-router.js';
 export { type Manifest, ManifestSchema } from './model/manifest.js';
 export { type Feeds, MoeModel, type OpenModelOptions, type Trace } from './model/moe-model.js';
-export { type BackendOptions, type LayerSource, type OpenLayer, openMoeLayer } from './model/open.js';
+export {
+  type BackendName,
+  type BackendOptions,
+  type LayerSource,
+  type OpenLayer,
+  openMoeLayer,
+} from './model/open.js';
 export {
   type Package,
   packageProblems,
@@ -41,6 +57,7 @@ export {
 export type { ModelTimes } from './model/program.js';
 export { createSampler, type Sampler, type SamplerOptions } from './model/sampler.js';
 export type { EndReason, Sequence, SequenceEvent, SequenceRequest } from './model/sequence.js';
+export type { ExpertVersion, LayerUpdate, ModelUpdate } from './model/update.js';
 export {
   type LayerCall,
   type LayerEvent,

@@ -1,17 +1,16 @@
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { TurnoutError } from '../errors.js';
-import { type Device, deviceEnvironment } from '../experts/device.js';
-import type { DeviceTrial } from '../experts/device-trial.js';
+import type { Device } from '../experts/device.js';
+import { openProcesses } from '../experts/processes.js';
 import { type OnnxGraph, writeOnnxFile } from '../model/onnx-write.js';
+
+type DeviceTrial =
+  | { readonly ok: true; readonly milliseconds: number }
+  | { readonly ok: false; readonly error: string };
 
 /** Drivers may hang as well as crash. */
 const TRIAL_MS = 30_000;
-const TRIAL = fileURLToPath(new URL('./device-trial.js', import.meta.url));
 
 /** Each device tried for real on a one-row expert, one after the other so that none slows another. */
 export async function tryDevices(devices: readonly Device[]): Promise<DeviceTrial[]> {
@@ -27,57 +26,46 @@ export async function tryDevices(devices: readonly Device[]): Promise<DeviceTria
   }
 }
 
-/** In a process of its own, pinned as an expert process is. Never throws for what the device says. */
-async function tryDevice(device: Device, model: string): Promise<DeviceTrial> {
+/** In an expert process like any other, so that a driver that crashes takes only that one with it. Never throws. */
+async function tryDevice({ name }: Device, path: string): Promise<DeviceTrial> {
+  const started = performance.now();
   try {
-    const [command, ...args] = [...pinning(device), process.execPath, TRIAL, device.name, model];
-    const env = { ...process.env, ...deviceEnvironment(device, process.env) };
-    const { stdout } = await promisify(execFile)(command!, args, { timeout: TRIAL_MS, env });
-    return JSON.parse(stdout) as DeviceTrial;
-  } catch (cause) {
-    if (cause instanceof TurnoutError) return { ok: false, error: cause.message };
-    return { ok: false, error: `${device.name}: ${howItEnded(cause as Ended)}` };
+    const limits = { startMs: TRIAL_MS, answerMs: TRIAL_MS };
+    await using backend = await openProcesses([{ path }], { devices: [name], limits });
+    const gather = (into: Float32Array, offset: number) => into.fill(0.5, offset, offset + HIDDEN);
+    const { outputs } = await backend.run([{ expert: 0, rows: 1, gather }], { timeoutMs: TRIAL_MS });
+    const milliseconds = performance.now() - started;
+    if (!outputs[0]!.every(Number.isFinite)) throw new Error('gave values that are not finite');
+    return { ok: true, milliseconds };
+  } catch (error) {
+    return { ok: false, error: `${name}: ${reasonOf(error as Error, name)}` };
   }
 }
 
-function pinning({ name, cpus }: Device): string[] {
-  if (cpus === undefined) return [];
-  if (process.platform === 'linux') return ['taskset', '-c', cpus];
-  const message = `${name}: a process can be bound to CPUs on Linux only`;
-  throw new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', message, { device: name });
+function reasonOf({ message }: Error, name: string): string {
+  const died = `lane 0 (process on ${name}) `;
+  if (message.startsWith(died)) return `its process ${message.slice(died.length)}`;
+  return message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
 }
 
-/** What execFile throws. */
-interface Ended {
-  readonly killed?: boolean;
-  readonly signal?: string;
-  readonly code?: unknown;
-  readonly path?: string;
-  readonly stderr?: string;
-}
+const HIDDEN = 4;
+const INNER = 8;
 
-function howItEnded({ killed, signal, code, path, stderr }: Ended): string {
-  if (killed) return `gave no answer in ${TRIAL_MS / 1000} s`;
-  if (code === 'ENOENT') return `needs the program ${path}`;
-  const said = stderr?.trim().split('\n').at(-1);
-  return `ended its process (${signal ?? code})${said ? `: ${said}` : ''}`;
-}
-
-/** relu(x W1) W2 with H = 4, F = 8. */
+/** relu(x W1) W2 */
 function smallExpert(): OnnxGraph {
   const weights = (rows: number, cols: number) =>
     Float32Array.from({ length: rows * cols }, (_, i) => (i % 7) / 10 - 0.2);
   return {
-    inputs: [{ name: 'x', elemType: 'float32', dims: ['n', 4] }],
-    outputs: [{ name: 'y', elemType: 'float32', dims: ['n', 4] }],
+    inputs: [{ name: 'x', elemType: 'float32', dims: ['n', HIDDEN] }],
+    outputs: [{ name: 'y', elemType: 'float32', dims: ['n', HIDDEN] }],
     nodes: [
       { op: 'MatMul', inputs: ['x', 'w1'], outputs: ['up'] },
       { op: 'Relu', inputs: ['up'], outputs: ['active'] },
       { op: 'MatMul', inputs: ['active', 'w2'], outputs: ['y'] },
     ],
     initializers: [
-      { name: 'w1', dims: [4, 8], data: weights(4, 8) },
-      { name: 'w2', dims: [8, 4], data: weights(8, 4) },
+      { name: 'w1', dims: [HIDDEN, INNER], data: weights(HIDDEN, INNER) },
+      { name: 'w2', dims: [INNER, HIDDEN], data: weights(INNER, HIDDEN) },
     ],
   };
 }

@@ -14,6 +14,7 @@ import { type BackendOptions, expertPaths, openBackend, segmentPaths, sharedPath
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
 import { type ModelTimes, Program } from './program.js';
 import type { Sequence } from './sequence.js';
+import { layerExperts, type ModelUpdate, updateBackend } from './update.js';
 
 export interface OpenModelOptions extends BackendOptions, VerifyOptions {
   /** Another rule for all layers, or options over the package's own. */
@@ -85,6 +86,17 @@ export class MoeModel implements AsyncDisposable {
   generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
     this.#check();
     return new Generation(this.engine, prompt, options);
+  }
+
+  /**
+   * Applies another placement, new versions of experts, or both, while generations go on: none is lost, each layer call
+   * computes with what was there when it began, and those that begin after this has resolved compute with the new. Of
+   * the backend `processes` alone. Placements number experts as the backend does: layer by layer, the routed ones first,
+   * then the shared ones. Throws TURNOUT_OPTIONS_INVALID, TURNOUT_EXPERT_CHANGED where a file has another checksum, and
+   * what `open` throws for experts and devices; then everything stays as it was.
+   */
+  async update(update: ModelUpdate): Promise<void> {
+    await updateBackend(this.backend, update, layerExperts(this.manifest));
   }
 
   /** Takes no new work, lets running generations end, then frees sessions and lanes. Abort generations to close sooner. */

@@ -60,6 +60,11 @@ export interface OnnxSummary {
 
 /** Reads an ONNX file of at most MAX_FILE_BYTES. Throws TURNOUT_FILE_MISSING or TURNOUT_PACKAGE_FILE_INVALID. */
 export async function readOnnxFile(path: string): Promise<OnnxSummary> {
+  return readOnnx(await readOnnxBytes(path), path);
+}
+
+/** The bytes of such a file, for those who also sum them. */
+export async function readOnnxBytes(path: string): Promise<Buffer> {
   const file = await open(path).catch((cause) => {
     throw new TurnoutError(
       'TURNOUT_FILE_MISSING',
@@ -71,7 +76,7 @@ export async function readOnnxFile(path: string): Promise<OnnxSummary> {
   try {
     const { size } = await file.stat();
     if (size > ONNX_LIMITS.MAX_FILE_BYTES) throw tooLarge(path, size);
-    return readOnnx(await file.readFile(), path);
+    return await file.readFile();
   } finally {
     await file.close();
   }

@@ -5,7 +5,7 @@ import { openInline } from '../experts/inline.js';
 import { openProcesses, type ProcessesOptions } from '../experts/processes.js';
 import { openThreads } from '../experts/threads.js';
 import { type Gate, openGate } from '../gate.js';
-import { MoeLayer } from '../moe-layer.js';
+import { type LayerParts, MoeLayer } from '../moe-layer.js';
 import { type RouterOptions, withShortcuts } from '../router/options.js';
 import { presetOptions } from '../router/presets.js';
 import type { Router } from '../router/routing.js';
@@ -13,6 +13,7 @@ import { layerOptions, type RouterChoice, routerOver } from './layer-router.js';
 import type { LayerEntry, Manifest } from './manifest.js';
 import { readOnnxFile } from './onnx.js';
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
+import { type LayerUpdate, updateBackend } from './update.js';
 
 export const BACKENDS = ['inline', 'threads', 'processes'] as const;
 export type BackendName = (typeof BACKENDS)[number];
@@ -55,17 +56,28 @@ export async function openBackend(
   }
 }
 
-/** Throws TURNOUT_OPTIONS_INVALID for a backend that is none, and for options that are not of the backend. */
+/** What `placement` names itself, lane by lane. */
+const PLACES = ['devices', 'oneProcessPer', 'replicas'] as const;
+
+/** Throws TURNOUT_OPTIONS_INVALID for a backend that is none, and for options that are not of the backend or not together. */
 function checkFit(backend: BackendName, options: BackendOptions): void {
   if (!BACKENDS.includes(backend)) {
     const message = `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
   }
-  const foreign = backend === 'processes' ? (['lanes'] as const) : PROCESSES_ONLY;
+  const foreign = [
+    ...(backend === 'threads' ? [] : (['lanes'] as const)),
+    ...(backend === 'processes' ? [] : PROCESSES_ONLY),
+  ];
   const stray = foreign.find((key) => options[key] !== undefined);
-  if (stray === undefined) return;
-  const message = `${stray}: not an option of the backend ${backend}`;
-  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray, backend });
+  if (stray !== undefined) {
+    const message = `${stray}: not an option of the backend ${backend}`;
+    throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray, backend });
+  }
+  const twice = options.placement && PLACES.find((key) => options[key] !== undefined);
+  if (twice === undefined) return;
+  const message = `${twice}: placement names every lane with its device and experts; leave ${twice} out`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: twice, backend });
 }
 
 /** An expert file with its external data, so that all processes open the same files. */
@@ -90,11 +102,23 @@ export type LayerSource =
 
 /** A layer with a gate and a backend of its own; `close` frees both. */
 export class OpenLayer extends MoeLayer implements AsyncDisposable {
+  /** What runs its experts, the routed ones first, then the shared ones. */
+  readonly backend: ExpertBackend;
+  readonly #shared: number;
   readonly #close: () => Promise<void>;
 
-  constructor(parts: ConstructorParameters<typeof MoeLayer>[0], close: () => Promise<void>) {
+  constructor(parts: LayerParts, close: () => Promise<void>) {
     super(parts);
+    this.backend = parts.backend;
+    this.#shared = parts.shared?.length ?? 0;
     this.#close = close;
+  }
+
+  /** As `update` of a MoeModel, for this layer. */
+  async update({ experts = [], ...placement }: LayerUpdate): Promise<void> {
+    const own = { first: 0, experts: this.router.computed, shared: this.#shared };
+    const versions = experts.map((version) => ({ ...version, layer: 0 }));
+    await updateBackend(this.backend, { ...placement, experts: versions }, [own]);
   }
 
   close(): Promise<void> {

@@ -95,9 +95,8 @@ describe('turnout run', () => {
   });
 
   it.each([
-    [['--backend', 'processes'], 2, 'processes'],
+    [['--backend', 'nothing'], 2, 'processes'],
     [['--max-tokens', 'many'], 2, 'number'],
-    [['--devices', 'cuda:0'], 1, 'TURNOUT_DEVICE_UNAVAILABLE'],
     [['--preset', 'nothing'], 1, 'TURNOUT_PRESET_UNKNOWN'],
     [['--preset', 'v-moe'], 1, 'TURNOUT_ROUTER_NOT_CAUSAL'],
     [['--capacity-factor', '0'], 1, 'TURNOUT_CAPACITY_INVALID'],

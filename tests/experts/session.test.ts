@@ -1,11 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { parseDevice } from '#turnout/experts/device.js';
-import { runTrial } from '#turnout/experts/device-trial.js';
 import { openSession, runtimeInfo } from '#turnout/experts/session.js';
 import { writeOnnxFile } from '#turnout/model/onnx-write.js';
-import { temporaryFolder } from '../support/babel.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 describe('session', () => {
@@ -124,31 +121,5 @@ describe('providers', () => {
     const { onnxruntime, providers } = runtimeInfo();
     expect(onnxruntime).toMatch(/^\d+\.\d+\.\d+/);
     expect(providers).toContainEqual({ name: 'cpu', bundled: true });
-  });
-
-  it('tries one for real', async () => {
-    const folder = temporaryFolder();
-    const model = async (op: string, inputs: string[]) => {
-      const path = join(folder, `${op}.onnx`);
-      await writeOnnxFile(path, {
-        inputs: [{ name: 'x', elemType: 'float32', dims: ['n', 4] }],
-        outputs: [{ name: 'y', elemType: 'float32', dims: ['n', 4] }],
-        nodes: [{ op, inputs, outputs: ['y'] }],
-        initializers: [{ name: 'minus', dims: [1], data: Float32Array.of(-1) }],
-      });
-      return path;
-    };
-    const add = await model('Add', ['x', 'minus']);
-    expect(await runTrial(parseDevice('cpu'), add)).toEqual({ ok: true, milliseconds: expect.any(Number) });
-    const pow = await model('Pow', ['minus', 'x']);
-    expect(await runTrial(parseDevice('cpu'), pow)).toMatchObject({
-      ok: false,
-      error: expect.stringMatching(/not finite/),
-    });
-    const unknown = await runTrial(parseDevice('nosuchprovider:1'), add);
-    expect(unknown).toMatchObject({
-      ok: false,
-      error: expect.stringMatching(/^nosuchprovider:1: .*\(cpu.*got nosuchprovider$/),
-    });
   });
 });

@@ -8,6 +8,7 @@ import { readPackage, verifyPackage } from '../../model/package.js';
 import { BUNDLED } from '../packages.js';
 import { EXIT, print } from '../support.js';
 import { tryDevices } from '../try-devices.js';
+import { type ToolTrial, tryTools } from '../try-tools.js';
 
 const EXAMPLE = `
 Example:
@@ -15,6 +16,7 @@ Example:
   $ turnout doctor --devices cpu:0-1,cuda:0,webgpu
   $ turnout doctor --json | jq .providers
 
+Each device is tried in a process of its own, as --backend processes uses it, so that a driver may crash.
 Exit code 1 where the CPU or a named device cannot run an expert, or the bundled package is damaged.`;
 
 const CUDA_HINT =
@@ -52,6 +54,7 @@ async function examine(devices: readonly Device[] | undefined) {
     memoryBytes: totalmem(),
     providers: devices ? [] : providers.map((provider, i) => ({ ...provider, ...trials[i]! })),
     ...(devices && { devices: devices.map(({ name }, i) => ({ name, ...trials[i]! })) }),
+    tools: await tryTools(),
     install: providers.some((provider) => provider.name === 'cuda') ? [CUDA_HINT] : [],
     package: await checkBundled(),
   };
@@ -70,7 +73,7 @@ async function checkBundled(): Promise<{ ok: boolean; problem?: string }> {
 function describe(report: Awaited<ReturnType<typeof examine>>): string {
   const trials = (report.devices ?? report.providers).map((trial) => {
     const outcome = trial.ok
-      ? `works (${trial.milliseconds.toFixed(0)} ms to open and run)`
+      ? `works (${trial.milliseconds.toFixed(0)} ms to start, open and run)`
       : trial.error.replace(`${trial.name}: `, '');
     return `  ${trial.name.padEnd(10)} ${outcome}`;
   });
@@ -80,9 +83,19 @@ function describe(report: Awaited<ReturnType<typeof examine>>): string {
     `${report.cpu}, ${report.cores} cores, ${(report.memoryBytes / 2 ** 30).toFixed(1)} GiB of memory`,
     `${report.devices ? 'devices' : 'execution providers'}, each tried on a one-row expert:`,
     ...trials,
+    ...describeTools(report.tools),
     `bundled package: ${bundled.ok ? 'every byte is right' : bundled.problem}`,
     ...(report.install.length > 0
       ? ['to add what does not come with npm:', ...report.install.map((line) => `  ${line}`)]
       : []),
   ].join('\n');
+}
+
+function describeTools(tools: readonly ToolTrial[]): string[] {
+  if (tools.length === 0) return [];
+  const lines = tools.map(({ name, error, without }) => {
+    const outcome = error === undefined ? 'works' : `${error}: ${without}`;
+    return `  ${name.padEnd(10)} ${outcome}`;
+  });
+  return ['programs of util-linux that expert processes are started with:', ...lines];
 }

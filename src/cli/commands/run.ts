@@ -1,15 +1,19 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
+import { TurnoutError } from '../../errors.js';
+import type { LaneStats } from '../../experts/backend.js';
 import type { GenerateResult } from '../../model/generate.js';
 import { MoeModel } from '../../model/moe-model.js';
 import { BACKENDS } from '../../model/open.js';
 import { BUNDLED, progressLine } from '../packages.js';
 import { drawGeneration, generationJson } from '../render/generation.js';
 import { drawHeatMap } from '../render/heat-map.js';
+import { drawDevices } from '../render/lanes.js';
 import { type Style, styleOf } from '../render/style.js';
 import { generateOptions, modelOptions, type RunFlags } from '../run-options.js';
 import {
+  EXIT,
   factorArgument,
   interruptSignal,
   numberArgument,
@@ -25,9 +29,13 @@ Examples:
   $ echo "def main(" | turnout run - --backend inline --temperature 0 --json
   $ turnout run "The LORD" --capacity-factor 1 --tokens
   $ turnout run "int main" --options '{"admit": {"overflow": "next-best"}}'
+  $ turnout run "int main" --backend processes --devices cpu:0,cpu:1
+  $ turnout run --json | turnout plan --devices cpu:0,cpu:1 --replicas 10 --json > plan.json
+  $ turnout run --backend processes --placement plan.json
 
 Without text it continues one held-out sentence of each domain of the package. --preset replaces the rule of the
-package, --options changes single stages of it (see turnout route --help).`;
+package, --options changes single stages of it (see turnout route --help). A comma before a number belongs to the
+device: cpu:0,2 is one device, two CPUs.`;
 
 /** Tokens after each held-out sentence: enough to see the routing of six domains on a screen or two. */
 const HELD_OUT_TOKENS = 48;
@@ -39,7 +47,27 @@ export const runCommand = new Command('run')
   .option('--package <dir>', 'folder of the package', BUNDLED)
   .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('threads'))
   .option('--lanes <number>', 'worker threads; the number of cores where left out', numberArgument)
-  .option('--devices <list>', 'a device for each lane; cpu is what these backends have')
+  .option(
+    '--devices <list>',
+    'of processes: where they compute, such as cpu:0,cpu:1 or cuda:0; else cpu for each lane',
+  )
+  .addOption(
+    new Option(
+      '--one-process-per <what>',
+      'of processes: expert (default on a CPU) or device (default elsewhere)',
+    ).choices(['expert', 'device']),
+  )
+  .option('--replicas <number>', 'of processes: devices that hold each expert (default 1)', numberArgument)
+  .option(
+    '--placement <file>',
+    'of processes: lanes as turnout plan --json prints them, instead of --devices; - for standard input',
+  )
+  .addOption(
+    new Option(
+      '--on-lost-expert <what>',
+      'of processes: fail (default), or drop the tokens of an expert that cannot be had',
+    ).choices(['fail', 'drop']),
+  )
   .addOption(
     new Option('--residency <kind>', 'of the weights').choices(['packed', 'mapped']).default('packed'),
   )
@@ -68,36 +96,66 @@ interface Prompt {
   readonly domain?: string;
 }
 
+interface Result {
+  readonly prompt: Prompt;
+  readonly result: GenerateResult;
+  /** What the lanes have done by then, since the begin. */
+  readonly lanes: readonly LaneStats[];
+}
+
 async function run(text: string | undefined, flags: RunFlags): Promise<void> {
-  const options = modelOptions(
-    flags,
-    flags.options === undefined ? undefined : await readOverrides(flags.options),
-  );
+  if (text === '-' && flags.placement === '-') {
+    const message = 'the text and --placement are both -: standard input can be read once';
+    throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
+  }
   const generate = generateOptions(flags, text === undefined ? HELD_OUT_TOKENS : undefined);
   const signal = interruptSignal();
   const source = text === '-' ? await readSource('-') : text;
-  const progress = progressLine();
-  await using model = await MoeModel.open(flags.package, {
-    ...options,
-    onProgress: (done, total) => progress.update(`checking the package: ${done} of ${total} files`),
-  });
-  progress.clear();
+  await using model = await openModel(flags, signal);
   const prompts: Prompt[] =
     source === undefined ? await heldOutSentences(model, flags.package) : [{ text: source }];
-  const results: { prompt: Prompt; result: GenerateResult }[] = [];
+  const results: Result[] = [];
   for (const prompt of prompts) {
     const result = await continueText(model, prompt, { ...generate, signal }, flags);
     if (!result) return;
-    results.push({ prompt, result });
+    results.push({ prompt, result, lanes: model.backend.lanes() });
   }
   const names = model.manifest.layers.map((layer) => layer.name);
   if (flags.json) {
-    const all = results.map(({ prompt, result }) => ({
+    const all = results.map(({ prompt, result, lanes }) => ({
       ...prompt,
       ...generationJson(prompt.text, result, names),
+      lanes,
     }));
-    await print(JSON.stringify(source === undefined ? all : all[0], null, 2));
-  } else if (source === undefined) await print(drawDomains(results, names, styleOf(process.stdout)));
+    return print(JSON.stringify(source === undefined ? all : all[0], null, 2));
+  }
+  const style = styleOf(process.stdout);
+  if (source === undefined) await print(drawDomains(results, names, style));
+  if (flags.backend === 'processes') await print(drawDevices(model.backend.lanes(), style));
+}
+
+/** Says on the terminal how far it is. Ctrl-C ends the command at once: many processes take long to start. */
+async function openModel(flags: RunFlags, signal: AbortSignal): Promise<MoeModel> {
+  const overrides = flags.options === undefined ? undefined : await readOverrides(flags.options);
+  const options = await modelOptions(flags, overrides);
+  const progress = progressLine();
+  const onProgress = (ready: number, total: number) =>
+    progress.update(`starting processes: ${ready} of ${total}`);
+  const leave = () => {
+    progress.clear();
+    process.exit(EXIT.interrupted);
+  };
+  signal.addEventListener('abort', leave);
+  try {
+    return await MoeModel.open(flags.package, {
+      ...options,
+      onProgress: (done, total) => progress.update(`checking the package: ${done} of ${total} files`),
+      ...(flags.backend === 'processes' && { start: { onProgress } }),
+    });
+  } finally {
+    signal.removeEventListener('abort', leave);
+    progress.clear();
+  }
 }
 
 /** Streams one continuation and draws its routing; undefined where Ctrl-C ended it. */
@@ -139,11 +197,7 @@ async function heldOutSentences(model: MoeModel, folder: string): Promise<Prompt
 }
 
 /** Domain x expert, for the layer whose experts tell the domains apart best to the eye: the last one. */
-function drawDomains(
-  results: readonly { prompt: Prompt; result: GenerateResult }[],
-  names: readonly string[],
-  style: Style,
-): string {
+function drawDomains(results: readonly Result[], names: readonly string[], style: Style): string {
   const layer = names.length - 1;
   const rows = results.map(({ prompt, result }) => {
     const routing = result.routing[layer]!;

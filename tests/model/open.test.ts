@@ -1,0 +1,26 @@
+import { describe, expect, it } from 'vitest';
+import { type BackendOptions, openBackend } from '#turnout/model/open.js';
+
+const LANES = [{ device: 'cpu', experts: [0] }];
+
+describe('openBackend refuses', () => {
+  const cases: [BackendOptions, RegExp][] = [
+    [{ backend: 'nothing' as never }, /^backend: expected inline or threads or processes, got nothing$/],
+    [{ backend: 'inline', lanes: 2 }, /^lanes: not an option of the backend inline$/],
+    [{ backend: 'processes', lanes: 2 }, /^lanes: not an option of the backend processes$/],
+    [{ devices: ['cpu:0'] }, /^devices: not an option of the backend threads$/],
+    [{ backend: 'inline', placement: LANES }, /^placement: not an option/],
+    [{ backend: 'threads', onLostExpert: 'drop' }, /^onLostExpert: not an option/],
+    ...(['devices', 'oneProcessPer', 'replicas'] as const).map((key): [BackendOptions, RegExp] => [
+      { backend: 'processes', placement: LANES, [key]: key === 'devices' ? ['cpu'] : 1 },
+      new RegExp(`^${key}: placement names every lane .*; leave ${key} out$`),
+    ]),
+  ];
+  it.each(cases)('%j', async (options, message) => {
+    // Before it looks for the file.
+    await expect(openBackend(['/nowhere.onnx'], undefined, options)).rejects.toMatchObject({
+      code: 'TURNOUT_OPTIONS_INVALID',
+      message: expect.stringMatching(message),
+    });
+  });
+});
