@@ -89,7 +89,7 @@ export class Fleet {
       answerMs: whole('limits.answerMs', limits?.answerMs ?? ANSWER_MS),
     };
     this.#carriers = Array.from({ length: Math.min(lanes, cores) }, (_, i) => this.#carrier(i, times));
-    if (process.platform === 'linux' && !endsWithOwner()) process.emitWarning(NO_SETPRIV, 'TurnoutWarning');
+    warnOnce();
   }
 
   #carrier(index: number, limits: TimeLimits): CarrierPool {
@@ -211,6 +211,14 @@ export class Fleet {
 
 const NO_SETPRIV =
   'setpriv (util-linux) is not there: an expert process that is stopped while its owner is killed lives on';
+
+let warned = false;
+
+function warnOnce(): void {
+  if (warned || process.platform !== 'linux' || endsWithOwner()) return;
+  warned = true;
+  process.emitWarning(NO_SETPRIV, 'TurnoutWarning');
+}
 
 function whole(name: string, value: number): number {
   if (Number.isInteger(value) && value >= 1) return value;

@@ -1,3 +1,5 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
 import type { Residency } from './backend.js';
@@ -137,11 +139,12 @@ export class Host {
     const { residency, device, profile } = this.#options;
     await checkCpus(device);
     await checkMarks(marks);
+    if (profile !== undefined) await mkdir(profile, { recursive: true });
     const backend = await openInline([{ path }], {
       residency,
       device,
       ...(this.#hidden !== undefined && { hidden: this.#hidden }),
-      ...(profile !== undefined && { profile: `${profile}/expert-${key}` }),
+      ...(profile !== undefined && { profile: () => join(profile, `expert-${key}-pid-${process.pid}`) }),
     });
     this.#hidden = backend.hidden;
     await checkMarks(marks);

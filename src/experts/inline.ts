@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { TurnoutError } from '../errors.js';
 import type {
   ExpertBackend,
@@ -22,8 +21,8 @@ export interface InlineOptions {
   readonly hidden?: number;
   /** Where sessions compute; the CPU where left out. */
   readonly device?: Device;
-  /** Folder for ONNX Runtime's profiles, one of each expert. */
-  readonly profile?: string;
+  /** Begin of the name of the file that ONNX Runtime leaves its profile of each expert in. */
+  readonly profile?: (expert: number) => string;
 }
 
 /**
@@ -45,7 +44,7 @@ export async function openInline(
       const session = await openSession(path, {
         residency,
         ...(device && { device }),
-        ...(profile !== undefined && { profile: join(profile, `expert-${expert}`) }),
+        ...(profile !== undefined && { profile: profile(expert) }),
       });
       sessions.push(session);
       hidden = checkExpert(session, hidden);

@@ -113,7 +113,7 @@ function find({ lane, start }: ProcessName): ExpertProcess {
 
 /** A process that cannot be pinned does not even become one of node: taskset ends, and says why. */
 function startError(error: Error, { device }: SpawnOptions): Error {
-  const [, why] = /taskset: (.*)/.exec(error.message) ?? [];
+  const [, why] = /taskset: (.*?)\)?$/m.exec(error.message) ?? [];
   if (why === undefined) return error;
   return new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', `${device.name}: ${why}`, { device: device.name });
 }

@@ -50,7 +50,7 @@ export async function openProcesses(
   if (experts === 0) {
     throw new TurnoutError('TURNOUT_EXPERTS_INVALID', 'expected at least one expert file, got none');
   }
-  const plan = options.placement ?? placeOnDevices(experts, options);
+  const plan = planOf(experts, options);
   const placement = placementOf(plan, experts);
   const versions = await Promise.all(files.map(firstVersion));
   const fleet = new Fleet(plan.length, options);
@@ -63,6 +63,16 @@ export async function openProcesses(
     await fleet.close();
     throw error;
   }
+}
+
+/** Throws TURNOUT_OPTIONS_INVALID. */
+function planOf(experts: number, options: ProcessesOptions): readonly LanePlan[] {
+  const { placement } = options;
+  if (!placement) return placeOnDevices(experts, options);
+  const stray = (['devices', 'oneProcessPer', 'replicas'] as const).find((key) => options[key] !== undefined);
+  if (stray === undefined) return placement;
+  const message = `${stray}: placement names every lane with its device and experts; leave ${stray} out`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray });
 }
 
 async function firstVersion({ path, data = [] }: ExpertFile, key: number): Promise<HeldExpert> {
@@ -124,6 +134,11 @@ export class ProcessesBackend extends LanesBackend {
 
   async #newVersions(updates: readonly ExpertUpdate[]): Promise<HeldExpert[]> {
     const versions = [...this.#versions];
+    const twice = updates.find(({ expert }, i) => updates.findIndex((other) => other.expert === expert) < i);
+    if (twice) {
+      const message = `experts: expected each expert once, got ${twice.expert} twice`;
+      throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { expert: twice.expert });
+    }
     for (const { expert, path, sha256, data = [] } of updates) {
       if (!Number.isInteger(expert) || !versions[expert]) {
         const message = `experts: expected a number from 0 to ${versions.length - 1}, got ${expert}`;

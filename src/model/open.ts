@@ -56,9 +56,6 @@ export async function openBackend(
   }
 }
 
-/** What `placement` names itself, lane by lane. */
-const PLACES = ['devices', 'oneProcessPer', 'replicas'] as const;
-
 /** Throws TURNOUT_OPTIONS_INVALID for a backend that is none, and for options that are not of the backend or not together. */
 function checkFit(backend: BackendName, options: BackendOptions): void {
   if (!BACKENDS.includes(backend)) {
@@ -74,10 +71,6 @@ function checkFit(backend: BackendName, options: BackendOptions): void {
     const message = `${stray}: not an option of the backend ${backend}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray, backend });
   }
-  const twice = options.placement && PLACES.find((key) => options[key] !== undefined);
-  if (twice === undefined) return;
-  const message = `${twice}: placement names every lane with its device and experts; leave ${twice} out`;
-  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: twice, backend });
 }
 
 /** An expert file with its external data, so that all processes open the same files. */

@@ -135,6 +135,7 @@ describe('processes', () => {
   });
 
   it('refuse options that cannot be', async () => {
+    const ALL = [{ device: 'cpu', experts: [0, 1, 2, 3, 4] }];
     const bad: ProcessesOptions[] = [
       { devices: [] },
       { devices: ['gpu!'] },
@@ -149,6 +150,9 @@ describe('processes', () => {
           { device: 'cpu', experts: [] },
         ],
       },
+      { placement: ALL, devices: ['cpu'] },
+      { placement: ALL, oneProcessPer: 'device' },
+      { placement: ALL, replicas: 1 },
       { start: { concurrency: 0 } },
       { limits: { answerMs: -1 } },
       { limits: { startMs: 0.5 } },

@@ -148,6 +148,9 @@ describe('a new version of an expert', () => {
     await expect(backend.update({ experts: [unreadable] })).rejects.toMatchObject({
       code: 'TURNOUT_SESSION_FAILED',
     });
+    await expect(backend.update({ experts: [version, version] })).rejects.toMatchObject({
+      code: 'TURNOUT_OPTIONS_INVALID',
+    });
     await expect(backend.update({ experts: [{ ...version, expert: 4 }] })).rejects.toMatchObject({
       code: 'TURNOUT_OPTIONS_INVALID',
     });

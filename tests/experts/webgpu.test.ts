@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openProcesses } from '#turnout/experts/processes.js';
@@ -55,8 +55,6 @@ describe.skipIf(webgpuMissing)('expert processes on webgpu', { timeout: 60_000 }
     withEnvironment(WEBGPU_ENV, async () => {
       const set = sets[activation]!;
       const profile = join(set.folder, `profile-${residency}`);
-      // See profile.test.ts: they are not made yet.
-      for (const expert of [0, 1]) await mkdir(join(profile, `expert-${expert}`), { recursive: true });
       await using backend = await openProcesses(set.files, { ...DEVICES, residency, profile });
       expect(backend.lanes()).toMatchObject([{ device: 'webgpu', provider: 'webgpu', experts: [0, 1] }]);
       const random = normals(3);

@@ -11,10 +11,6 @@ describe('openBackend refuses', () => {
     [{ devices: ['cpu:0'] }, /^devices: not an option of the backend threads$/],
     [{ backend: 'inline', placement: LANES }, /^placement: not an option/],
     [{ backend: 'threads', onLostExpert: 'drop' }, /^onLostExpert: not an option/],
-    ...(['devices', 'oneProcessPer', 'replicas'] as const).map((key): [BackendOptions, RegExp] => [
-      { backend: 'processes', placement: LANES, [key]: key === 'devices' ? ['cpu'] : 1 },
-      new RegExp(`^${key}: placement names every lane .*; leave ${key} out$`),
-    ]),
   ];
   it.each(cases)('%j', async (options, message) => {
     // Before it looks for the file.
