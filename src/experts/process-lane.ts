@@ -44,6 +44,7 @@ export class ProcessLane implements Lane {
   #files: readonly HeldExpert[] = [];
   #state: LaneState = 'starting';
   #starts = 0;
+  #closed = false;
   #active = 0;
   #process: { readonly pid?: number; readonly memory: Held['memory'] } = NO_PROCESS;
   /** Why the process of the start under way died, where it told before the start did. */
@@ -83,7 +84,9 @@ export class ProcessLane implements Lane {
     this.#become('starting');
     const task = { lane: this.#lane, start, options: this.#options, files: this.#files };
     const { hidden, memory, pid } = await this.#ask<Started>('start', task);
-    if (this.#early !== undefined) throw new TurnoutError('TURNOUT_LANE_DIED', this.#early);
+    // A close that came meanwhile ends the process; one that died meanwhile has said so.
+    const gone = this.#closed ? 'was closed' : this.#early;
+    if (gone !== undefined) throw new TurnoutError('TURNOUT_LANE_DIED', gone);
     this.hidden = hidden;
     this.#process = { pid, memory };
     this.#health.born();
@@ -200,7 +203,7 @@ export class ProcessLane implements Lane {
     this.#become('dead', reason);
     this.#timer = setTimeout(() => {
       this.#start().catch((error: Error) => {
-        if (this.#state !== 'draining') this.#startAgain(error.message);
+        if (!this.#closed) this.#startAgain(error.message);
       });
     }, wait);
     if (this.#active === 0) this.#timer.unref();
@@ -209,7 +212,8 @@ export class ProcessLane implements Lane {
   /** Ends the process after its work, and does not start it again. */
   async close(): Promise<void> {
     clearTimeout(this.#timer);
-    if (this.#state !== 'draining') this.#become('draining');
+    this.#closed = true;
+    this.#become('draining');
     await this.#carrier.run('stop', this.#lane).catch(() => {});
   }
 
