@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { memory } from './experts/memory.js';
+import { recovery } from './experts/recovery.js';
 import { roundTrip } from './experts/round-trip.js';
 import { type Bench, type Part, parseSettings, type Settings } from './experts/settings.js';
 import { share } from './experts/share.js';
@@ -14,12 +15,13 @@ const RUN: Readonly<Record<Part, (bench: Bench) => Promise<unknown>>> = {
   share,
   memory,
   startup,
+  recovery,
 };
 
 /**
  * What it costs to run experts elsewhere: round trips, the share of what bare experts give, memory, start and recovery
  * of processes.
- * `npm run bench -- experts [--only roundtrip,share,memory,startup] [--rounds 9] [--experts 16] [--k 2]
+ * `npm run bench -- experts [--only roundtrip,share,memory,startup,recovery] [--rounds 9] [--experts 16] [--k 2]
  * [--hidden 1024] [--inner 2048] [--tokens 1,4,16] [--rows 1,4,16] [--processes 1,8,64] [--kills 20] [--json file]`
  */
 export async function experts(args: readonly string[]): Promise<void> {

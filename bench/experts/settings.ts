@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { ExpertSet } from '../support/experts.js';
 
-export const PARTS = ['roundtrip', 'share', 'memory', 'startup'] as const;
+export const PARTS = ['roundtrip', 'share', 'memory', 'startup', 'recovery'] as const;
 export type Part = (typeof PARTS)[number];
 
 export interface Settings {
