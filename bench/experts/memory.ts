@@ -12,8 +12,8 @@ const LAYOUTS: readonly Layout[] = [
   { oneProcessPer: 'expert', devices: ['cpu'], replicas: 1 },
   { oneProcessPer: 'device', devices: TWO_CORES, replicas: 2 },
 ];
-/** Rows that each expert has computed before memory is read, so that what a call needs is there. */
-const ROWS = 64;
+/** Rows of the call that each expert has computed before memory is read: processes keep what a call needed. */
+const ROWS = [64, 1024] as const;
 
 /** Bytes of one process. */
 export interface ProcessFigure {
@@ -48,30 +48,30 @@ export async function memory({ big }: Bench): Promise<MemoryFigure[]> {
   for (const layout of LAYOUTS) {
     for (const residency of ['packed', 'mapped'] as const) {
       await using backend = await openProcesses(set.files, { ...layout, residency });
-      await computeAll(backend, layout.replicas);
-      const processes = backend
-        .lanes()
-        .map((lane) => processFigure(lane.process!.pid!, set, { residency, experts: lane.experts.length }));
-      figures.push({ ...layout, residency, rowsPerExpert: ROWS, processes });
+      for (const rowsPerExpert of ROWS) {
+        await computeAll(backend, layout.replicas, rowsPerExpert);
+        const processes = backend
+          .lanes()
+          .map((lane) => processFigure(lane.process!.pid!, set, { residency, experts: lane.experts.length }));
+        figures.push({ ...layout, residency, rowsPerExpert, processes });
+      }
     }
   }
-  printTable(
-    `Memory of a process, MB: median (most); ${ROWS} rows of each expert computed`,
-    figures.map(tableRow),
-  );
+  printTable('Memory of a process after a call of each expert, MB: median (most)', figures.map(tableRow));
   return figures;
 }
 
 /** Every replica of every expert: a call of one expert is split over the lanes that hold it. */
-async function computeAll(backend: ExpertBackend, replicas: number): Promise<void> {
+async function computeAll(backend: ExpertBackend, replicas: number, rowsPerExpert: number): Promise<void> {
+  const before = backend.lanes();
   const { experts, hidden } = backend;
-  const rows = ROWS * replicas;
+  const rows = rowsPerExpert * replicas;
   const gather = (into: Float32Array, offset: number) => into.fill(1, offset, offset + rows * hidden);
   for (let expert = 0; expert < experts; expert++) await backend.run([{ expert, rows, gather }]);
-  for (const lane of backend.lanes()) {
-    const expected = lane.experts.length;
-    if (lane.batches !== expected)
-      throw new Error(`lane ${lane.lane}: expected ${expected} batches, got ${lane.batches}`);
+  for (const [i, lane] of backend.lanes().entries()) {
+    const expected = rowsPerExpert * lane.experts.length;
+    const got = lane.rows - before[i]!.rows;
+    if (got !== expected) throw new Error(`lane ${i}: expected ${expected} rows, got ${got}`);
   }
 }
 
@@ -112,7 +112,8 @@ function sum(text: string, ...names: readonly string[]): number {
   );
 }
 
-function tableRow({ oneProcessPer, residency, processes }: MemoryFigure): Record<string, string | number> {
+function tableRow(figure: MemoryFigure): Record<string, string | number> {
+  const { oneProcessPer, residency, rowsPerExpert, processes } = figure;
   const cell = (key: Exclude<keyof ProcessFigure, 'experts'>) => {
     const values = processes.map((figure) => figure[key]).sort((a, b) => a - b);
     const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
@@ -121,6 +122,7 @@ function tableRow({ oneProcessPer, residency, processes }: MemoryFigure): Record
   return {
     'one per': oneProcessPer,
     residency,
+    rows: rowsPerExpert,
     processes: processes.length,
     'experts each': processes[0]!.experts,
     rss: cell('rss'),
