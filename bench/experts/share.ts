@@ -1,4 +1,4 @@
-import type { ExpertBackend, ExpertBatch } from '../../src/experts/backend.js';
+import type { ExpertBackend, ExpertBatch, Residency } from '../../src/experts/backend.js';
 import { openInline } from '../../src/experts/inline.js';
 import { openProcesses } from '../../src/experts/processes.js';
 import { openThreads } from '../../src/experts/threads.js';
@@ -17,6 +17,9 @@ import { type Bench, TWO_CORES } from './settings.js';
 const INLINE_TOKENS = 64;
 
 export interface ShareFigure extends Pick<Case, 'tokens' | 'load'> {
+  /** One process each, with all experts; threads and bare experts have as many lanes, bound to no core. */
+  readonly devices: readonly string[];
+  readonly residency: Residency;
   /** Batches of the call, one for each expert that has rows, and the rows of the largest. */
   readonly batches: number;
   readonly largest: number;
@@ -71,6 +74,8 @@ async function compare(given: Case, parts: Parts, rounds: number): Promise<Share
   return {
     tokens,
     load,
+    devices: TWO_CORES,
+    residency: parts.inline.residency,
     batches: batches.length,
     largest: Math.max(...batches.map(({ rows }) => rows)),
     limits: ORDERS.map((order) => ({ order, ...quantiles(order) })),
