@@ -7,10 +7,18 @@ import { openThreads } from '../src/experts/threads.js';
 import { MoeLayer } from '../src/moe-layer.js';
 import { createRouter } from '../src/router/create.js';
 import { presetOptions } from '../src/router/presets.js';
-import { type Matrix, matrix } from '../src/tensor.js';
+import type { Matrix } from '../src/tensor.js';
 import { openFusedMoe } from './peers/fused-moe.js';
-import { type ExpertSet, makeExperts, normals } from './support/experts.js';
-import { environment, measure, percentile, type Samples, writeReport } from './support/measure.js';
+import { agree, type Case, LOADS, makeCase } from './support/cases.js';
+import { makeExperts } from './support/experts.js';
+import {
+  environment,
+  measure,
+  type Quantiles,
+  quantilesOf,
+  type Samples,
+  writeReport,
+} from './support/measure.js';
 
 interface Settings {
   readonly experts: number;
@@ -22,23 +30,12 @@ interface Settings {
   readonly rounds: number;
 }
 
-/** One call: `even` loads follow random logits; `skewed` ones send about half of all tokens to the first expert. */
-interface Case {
-  readonly tokens: number;
-  readonly load: 'even' | 'skewed';
-  readonly x: Matrix;
-  readonly logits: Matrix;
-}
-
 type Forward = (x: Matrix, logits: Matrix) => Promise<Float32Array>;
 
-export interface Figure {
+export interface Figure extends Quantiles {
   readonly tokens: number;
   readonly load: Case['load'];
   readonly contender: string;
-  readonly medianMs: number;
-  readonly p10Ms: number;
-  readonly p90Ms: number;
   /** Median time of the fused operator divided by that of the contender: above 1 is faster than it. */
   readonly speedup: number;
 }
@@ -106,7 +103,7 @@ async function run(settings: Settings, folder: string): Promise<Figure[]> {
   };
   const ways = { inline: layerOf('inline', inline), threads: layerOf('threads', lanes), fused: fused.run };
   const figures: Figure[] = [];
-  for (const load of ['even', 'skewed'] as const) {
+  for (const load of LOADS) {
     for (const count of tokens) figures.push(...(await compare(makeCase(set, count, load), ways, rounds)));
   }
   await fused.release();
@@ -138,25 +135,6 @@ async function compare(
 }
 
 function figure(what: Pick<Figure, 'tokens' | 'load' | 'contender'>, taken: Samples, fused: Samples): Figure {
-  const medianMs = percentile(taken, 0.5);
-  const speedup = percentile(fused, 0.5) / medianMs;
-  return { ...what, medianMs, p10Ms: percentile(taken, 0.1), p90Ms: percentile(taken, 0.9), speedup };
-}
-
-function makeCase(set: ExpertSet, tokens: number, load: Case['load']): Case {
-  const random = normals(tokens);
-  const draw = (cols: number) => matrix(Float32Array.from({ length: tokens * cols }, random), tokens, cols);
-  const [x, logits] = [draw(set.hidden), draw(set.experts)];
-  // Above the largest of the other logits for about every second token.
-  if (load === 'skewed') for (let t = 0; t < tokens; t++) logits.data[t * set.experts]! += 1.75;
-  return { tokens, load, x, logits };
-}
-
-/** Throws where two results differ by more than `tolerance`; by a bit where it is 0. */
-function agree(what: string, got: Float32Array, expected: Float32Array, tolerance: number): void {
-  if (got.length !== expected.length) throw new Error(`${what}: ${got.length} and ${expected.length} values`);
-  for (const [i, value] of expected.entries()) {
-    if (!(Math.abs(got[i]! - value) <= tolerance))
-      throw new Error(`${what} differ: ${got[i]} and ${value} at ${i}`);
-  }
+  const quantiles = quantilesOf(taken);
+  return { ...what, ...quantiles, speedup: quantilesOf(fused).medianMs / quantiles.medianMs };
 }

@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { runtimeInfo } from '../../src/experts/session.js';
 
-/** Milliseconds, smallest first. Only `measure` makes one, so percentiles are never taken of unsorted numbers. */
+/** Milliseconds, smallest first. Only `samplesOf` makes one, so percentiles are never taken of unsorted numbers. */
 export interface Samples {
   readonly [sorted]: true;
   readonly ms: readonly number[];
@@ -45,8 +45,11 @@ export async function measure(
       ms.get(name)!.push(await timed(run, repeats.get(name)!));
     }
   }
-  const samples = (values: number[]) => ({ ms: values.toSorted((a, b) => a - b) }) as unknown as Samples;
-  return new Map([...ms].map(([name, values]) => [name, samples(values)]));
+  return new Map([...ms].map(([name, values]) => [name, samplesOf(values)]));
+}
+
+export function samplesOf(ms: readonly number[]): Samples {
+  return { ms: ms.toSorted((a, b) => a - b) } as unknown as Samples;
 }
 
 /** Milliseconds of one run, as the mean of `repeats`. */
@@ -59,6 +62,17 @@ async function timed(run: () => Promise<unknown>, repeats: number): Promise<numb
 /** The sample below which the share `p` of them lies. */
 export function percentile({ ms }: Samples, p: number): number {
   return ms[Math.min(ms.length - 1, Math.floor(p * ms.length))]!;
+}
+
+export interface Quantiles {
+  readonly medianMs: number;
+  readonly p10Ms: number;
+  readonly p90Ms: number;
+}
+
+export function quantilesOf(samples: Samples): Quantiles {
+  const [medianMs, p10Ms, p90Ms] = [0.5, 0.1, 0.9].map((p) => percentile(samples, p));
+  return { medianMs: medianMs!, p10Ms: p10Ms!, p90Ms: p90Ms! };
 }
 
 /** What figures depend on. A load average above the threads in use means that others computed meanwhile. */
