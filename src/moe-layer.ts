@@ -113,6 +113,7 @@ export class MoeLayer {
     const { routing, plan, outputs } = this.#answered({ routing: routed, plan: planned }, batches, results);
     const y = combine(plan, this.#byExpert(plan, x, outputs), this.hidden);
     for (const output of outputs.slice(outputs.length - shared.length)) add(y, output);
+    results.recycle?.();
     clock.mark('combineMs');
 
     const times = clock.times();

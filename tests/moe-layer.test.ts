@@ -66,13 +66,17 @@ const close = (got: Float32Array, expected: readonly number[]) => {
 const mixtralRouter = (experts = E) => createRouter(presetOptions('mixtral'), experts);
 
 describe('MoeLayer', () => {
-  it.each(['inline', 'threads'] as const)('is the naive loop, with %s', async (name) => {
+  it.each([
+    ['inline', {}],
+    ['threads', { lanes: 2 }],
+    ['processes', { devices: ['cpu', 'cpu'] }],
+  ] as const)('is the naive loop, with %s', async (backend, options) => {
     const files = {
       gate: set.gateFile,
       experts: set.files.map((file) => file.path),
       router: { preset: 'mixtral' },
     };
-    await using layer = await openMoeLayer(files, { backend: name, lanes: 2 });
+    await using layer = await openMoeLayer(files, { backend, ...options });
     for (const T of [0, 1, 2, 65]) {
       const x = hiddenStates(T, T);
       const { y, routing } = await layer.forward(x);

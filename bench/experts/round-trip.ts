@@ -59,7 +59,10 @@ async function compare(
   const answers = await Promise.all(backends.map((backend) => backend.run(batches)));
   for (const [i, { outputs }] of answers.entries())
     agree(`n = ${rows}: ${backends[i]!.kind} and inline`, outputs[0]!, answers[0]!.outputs[0]!, 0);
-  const contenders = backends.map((backend) => ({ name: backend.kind, run: () => backend.run(batches) }));
+  const contenders = backends.map((backend) => ({
+    name: backend.kind,
+    run: async () => (await backend.run(batches)).recycle?.(),
+  }));
   const samples = await measure(contenders, rounds);
   return Promise.all(
     backends.map(async (backend) => ({

@@ -99,7 +99,10 @@ function contendersOf(given: Case, batches: readonly ExpertBatch[], parts: Parts
   const { processes, threads, inline } = parts;
   const backends = given.tokens <= INLINE_TOKENS ? [processes, threads, inline] : [processes, threads];
   return [
-    ...backends.map((backend) => ({ name: backend.kind, run: () => backend.run(batches) })),
+    ...backends.map((backend) => ({
+      name: backend.kind,
+      run: async () => (await backend.run(batches)).recycle?.(),
+    })),
     ...layersOf(parts).map(({ name, forward }) => ({ name, run: () => forward(given) })),
   ];
 }

@@ -56,9 +56,6 @@ async function processOptions(flags: BackendFlags): Promise<BackendOptions> {
 
 /** One lane for each device; threads and inline have the CPU alone. */
 function lanesOf({ backend, lanes, devices: list }: BackendFlags): number | undefined {
-  if (backend === 'inline' && lanes !== undefined) {
-    throw invalid(`--lanes: inline has one lane, got ${lanes}; use --backend threads`, { lanes });
-  }
   if (list === undefined) return lanes;
   const devices = parseDevices(list).map(({ name }) => name);
   const other = devices.find((device) => device !== 'cpu');

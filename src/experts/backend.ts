@@ -37,6 +37,8 @@ export interface ExpertResults {
    * opened with `onLostExpert: 'drop'`; others throw instead.
    */
   readonly lost?: readonly number[];
+  /** Gives the memory of the outputs back for later calls; they must not be used any more then. Need not be called. */
+  readonly recycle?: () => void;
   /** Milliseconds: gathering rows, moving them to and from lanes, and the ONNX calls of the busiest lane. */
   readonly timing: { readonly gatherMs: number; readonly transportMs: number; readonly computeMs: number };
 }

@@ -5,14 +5,7 @@ import { TurnoutError } from '../errors.js';
 import type { Residency } from './backend.js';
 import { checkCpus } from './cpu-list.js';
 import type { Device } from './device.js';
-import {
-  bytesOf,
-  encodeFrame,
-  type Frame,
-  type FrameHeader,
-  type FrameMatrix,
-  FrameReader,
-} from './frames.js';
+import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
 import { type InlineBackend, openInline } from './inline.js';
 import { memoryReader } from './memory.js';
 import { PayloadFile } from './payload-file.js';
@@ -52,8 +45,9 @@ export class Host {
   readonly #held = new Map<number, InlineBackend>();
   readonly #cancelled = new Set<number>();
   #hidden: number | undefined;
-  #room = new ArrayBuffer(0);
+  #room = new Float32Array(0);
   #last = 0;
+  #answered = 0;
   #over = false;
   #work: Promise<void> = Promise.resolve();
 
@@ -99,8 +93,9 @@ export class Host {
   #take({ header, payload }: Frame): void {
     const request = header as ProcessRequest;
     this.#last = request.id;
-    if (request.op === 'cancel') this.#cancelled.add(request.of);
-    else this.#work = this.#work.then(() => this.#answer(request, payload));
+    if (request.op !== 'cancel') this.#work = this.#work.then(() => this.#answer(request, payload));
+    // One whose answer crossed it is over already.
+    else if (request.of > this.#answered) this.#cancelled.add(request.of);
   }
 
   async #answer(request: Exclude<ProcessRequest, { op: 'cancel' }>, payload: ArrayBuffer): Promise<void> {
@@ -112,6 +107,8 @@ export class Host {
       if (isOutOfMemory(error)) this.#end(error as Error);
       else this.#send({ id: request.id, op: 'failed', error: describe(error) });
     }
+    this.#answered = request.id;
+    this.#cancelled.delete(request.id);
   }
 
   /** Opens what is new before it lets go of what is not wanted any more: when that fails, all stays as it was. */
@@ -154,7 +151,7 @@ export class Host {
   async #run({ id, batches, tensors, payload: place }: Run, payload: ArrayBuffer): Promise<void> {
     const started = performance.now();
     const [rows, cols] = tensors[0]!.shape as [number, number];
-    if (place === 'file') payload = this.#fromFile(rows * cols * 4);
+    const numbers = place === 'file' ? this.#inFile() : inFrame(payload);
     const done = { batches: 0, rows: 0 };
     for (const [key, count] of batches) {
       if (this.#cancelled.has(id)) break;
@@ -163,24 +160,30 @@ export class Host {
         const message = 'the version of the expert that this call began with is gone';
         throw new TurnoutError('TURNOUT_EXPERT_LOST', message, { key });
       }
-      const view = new Float32Array(payload, done.rows * cols * 4, count * cols);
-      view.set(await backend.compute(0, view));
+      const first = done.rows * cols;
+      numbers.put(first, await backend.compute(0, numbers.get(first, count * cols)));
       done.batches++;
       done.rows += count;
     }
-    this.#cancelled.delete(id);
-    const computeMs = performance.now() - started;
-    const memory = this.#memory();
-    const y = { rows, cols, buffer: payload };
-    const inFile = place === 'file' && this.#file!.write(bytesOf(y));
-    this.#send({ id, op: 'ran', ...done, computeMs, memory }, y, inFile);
+    const answer = { id, op: 'ran', ...done, computeMs: performance.now() - started, memory: this.#memory() };
+    this.#send(answer as Message<ProcessAnswer>, { rows, cols, buffer: payload }, place === 'file');
   }
 
-  /** x that lies in the shared memory, in room that every call uses again: fresh pages cost as much as the copy. */
-  #fromFile(length: number): ArrayBuffer {
-    if (this.#room.byteLength < length) this.#room = new ArrayBuffer(length);
-    if (this.#file?.read(new Uint8Array(this.#room, 0, length))) return this.#room;
-    throw invalid(`run: expected ${length} bytes in shared memory`);
+  /** Batch by batch, in room that is used again: what is copied is in the cache of the core, and fresh pages cost as much. */
+  #inFile(): Numbers {
+    const file = this.#file;
+    if (!file) throw invalid('run: expected x in the frame, there is no shared memory');
+    return {
+      get: (first, count) => {
+        if (this.#room.length < count) this.#room = new Float32Array(count);
+        const x = this.#room.subarray(0, count);
+        if (!file.read(viewOf(x), first * 4)) throw invalid('run: expected x in shared memory, got less');
+        return x;
+      },
+      put: (first, y) => {
+        if (!file.write(viewOf(y), first * 4)) throw new Error('the shared memory has no room for y');
+      },
+    };
   }
 
   async #close(id: number): Promise<void> {
@@ -196,6 +199,21 @@ export class Host {
     for (const part of encodeFrame(message, matrix, inFile)) this.#link.write(part);
     this.#link.uncork();
   }
+}
+
+/** x of a run, of which parts are read, and whose place y takes. */
+interface Numbers {
+  get(first: number, count: number): Float32Array;
+  put(first: number, y: Float32Array): void;
+}
+
+function inFrame(payload: ArrayBuffer): Numbers {
+  const all = new Float32Array(payload);
+  return { get: (first, count) => all.subarray(first, first + count), put: (first, y) => all.set(y, first) };
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** What allocation failures look like: C++'s in ONNX Runtime, its arenas', and V8's. */

@@ -8,6 +8,7 @@ import type {
   RunOptions,
 } from './backend.js';
 import { checkBatches } from './batches.js';
+import { BufferPool } from './buffers.js';
 import { CallGate } from './call-gate.js';
 import { isStopped, MAX_TIMER_MS, type StopFlag, withinLimits } from './limits.js';
 import { type Answered, batchesOf, gatherLoads, type Load, scatter, viewsOf } from './loads.js';
@@ -17,7 +18,7 @@ import { type Placement, pieceCost, spread } from './placement.js';
 export interface LaneWork {
   /** `expert` is the key under which the lane holds it. */
   readonly batches: readonly { readonly expert: number; readonly rows: number }[];
-  /** x [sum of rows, H] float32, in the order of the batches. */
+  /** x [sum of rows, H] float32, in the order of the batches; it may be longer. */
   readonly buffer: ArrayBuffer;
   /** Absent where nothing can stop the call. */
   readonly stop?: StopFlag;
@@ -87,6 +88,7 @@ export class LanesBackend implements ExpertBackend {
   readonly #drops: boolean;
   /** Cost of the work that each lane has not answered yet. */
   readonly #busy = new WeakMap<Lane, number>();
+  readonly #buffers: BufferPool;
   readonly #calls: CallGate;
   #current: { readonly generation: Generation; readonly calls: CallGate };
   #closed: Promise<void> | undefined;
@@ -98,6 +100,7 @@ export class LanesBackend implements ExpertBackend {
     this.hidden = info.hidden;
     this.residency = info.residency;
     this.#drops = info.onLostExpert === 'drop';
+    this.#buffers = new BufferPool(2 * generation.lanes.length);
     this.#calls = new CallGate(`the ${info.kind} backend`);
     this.#current = { generation, calls: new CallGate('a generation') };
   }
@@ -155,6 +158,10 @@ export class LanesBackend implements ExpertBackend {
       outputs: parts.map((part) => part ?? new Float32Array(0)),
       ...(lost.length > 0 && { lost }),
       timing: { gatherMs: gathered - started, transportMs, computeMs },
+      recycle: () => {
+        // Once: a buffer that is given back twice would serve two calls at a time.
+        for (const { buffer } of results.splice(0)) if (buffer) this.#buffers.give(buffer);
+      },
     };
   }
 
@@ -165,14 +172,14 @@ export class LanesBackend implements ExpertBackend {
       ? placement
       : { ...placement, replicas: placement.replicas.map((own) => best(own, lanes)) };
     const busy = lanes.map((lane) => this.#busy.get(lane) ?? 0);
-    return gatherLoads(batches, spread(batches, fit, busy), this.hidden);
+    return gatherLoads(batches, spread(batches, fit, busy), { hidden: this.hidden, buffers: this.#buffers });
   }
 
   async #compute(
     load: Load,
     batches: readonly ExpertBatch[],
     call: Call,
-  ): Promise<Answered & { computeMs: number }> {
+  ): Promise<Answered & { computeMs: number; buffer?: ArrayBuffer }> {
     const { pieces } = load;
     const answer = this.#send(load, batches, call);
     const result = await (call.late ? Promise.race([answer, call.late]) : answer);
@@ -182,7 +189,8 @@ export class LanesBackend implements ExpertBackend {
       return { pieces, outputs: pieces.map(() => undefined), computeMs: 0 };
     }
     if (!('died' in result)) {
-      return { pieces, outputs: viewsOf(pieces, result.buffer, this.hidden), computeMs: result.computeMs };
+      const { buffer, computeMs } = result;
+      return { pieces, outputs: viewsOf(pieces, buffer, this.hidden), computeMs, buffer };
     }
     return { pieces, ...(await this.#again(load, result, { batches, call })) };
   }

@@ -1,11 +1,12 @@
 import type { ExpertBatch } from './backend.js';
+import type { BufferPool } from './buffers.js';
 import type { Piece } from './placement.js';
 
 /** The part of a call that goes to one lane. The buffer is transferred to it and back. */
 export interface Load {
   readonly lane: number;
   readonly pieces: readonly Piece[];
-  /** x [sum of rows, H] float32, in the order of the pieces. */
+  /** x [sum of rows, H] float32, in the order of the pieces; it may be longer. */
   readonly buffer: ArrayBuffer;
 }
 
@@ -13,13 +14,14 @@ export interface Load {
 export function gatherLoads(
   batches: readonly ExpertBatch[],
   spread: readonly (readonly Piece[])[],
-  hidden: number,
+  { hidden, buffers }: { hidden: number; buffers: BufferPool },
 ): Load[] {
   const shared = new Map<number, Float32Array>();
   return spread.flatMap((pieces, lane) => {
     if (pieces.length === 0) return [];
     const rows = pieces.reduce((sum, piece) => sum + piece.rows, 0);
-    const x = new Float32Array(rows * hidden);
+    const buffer = buffers.take(rows * hidden * 4);
+    const x = new Float32Array(buffer, 0, rows * hidden);
     let offset = 0;
     for (const piece of pieces) {
       const batch = batches[piece.batch]!;
@@ -33,7 +35,7 @@ export function gatherLoads(
       }
       offset += piece.rows * hidden;
     }
-    return [{ lane, pieces, buffer: x.buffer }];
+    return [{ lane, pieces, buffer }];
   });
 }
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 
 /*
  * Memory that a carrier shares with one of its processes, for the numbers of one call at a time: a file of the system's
@@ -32,20 +32,25 @@ export class PayloadFile {
     this.#fd = fd;
   }
 
-  /** Whether there was room for the bytes. */
-  write(bytes: Uint8Array): boolean {
+  /** Writes from byte `position` on; false where there is no room. */
+  write(bytes: Uint8Array, position = 0): boolean {
     try {
-      for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at, bytes.length - at, at);
+      for (let at = 0; at < bytes.length; ) {
+        at += writeSync(this.#fd, bytes, at, bytes.length - at, position + at);
+      }
       return true;
     } catch {
       return false;
     }
   }
 
-  /** Fills `into`; false where the file holds less. */
-  read(into: Uint8Array): boolean {
-    if (fstatSync(this.#fd).size < into.length) return false;
-    for (let at = 0; at < into.length; ) at += readSync(this.#fd, into, at, into.length - at, at);
+  /** Fills `into` from byte `position` on; false where there is less. */
+  read(into: Uint8Array, position = 0): boolean {
+    for (let at = 0; at < into.length; ) {
+      const count = readSync(this.#fd, into, at, into.length - at, position + at);
+      if (count === 0) return false;
+      at += count;
+    }
     return true;
   }
 

@@ -63,7 +63,7 @@ function checkFit(backend: BackendName, options: BackendOptions): void {
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
   }
   const foreign = [
-    ...(backend === 'threads' ? [] : (['lanes'] as const)),
+    ...(backend === 'processes' ? (['lanes'] as const) : []),
     ...(backend === 'processes' ? [] : PROCESSES_ONLY),
   ];
   const stray = foreign.find((key) => options[key] !== undefined);

@@ -108,11 +108,6 @@ describe('turnout run refuses', { timeout: 60_000 }, () => {
       'TURNOUT_OPTIONS_INVALID',
       /^--devices: inline .* cuda:0 needs/,
     ],
-    [
-      ['--backend', 'inline', '--lanes', '1'],
-      'TURNOUT_OPTIONS_INVALID',
-      /^--lanes: inline has one lane, got 1;/,
-    ],
     [['--lanes', '3', '--devices', 'cpu,cpu'], 'TURNOUT_OPTIONS_INVALID', /^--lanes 3 and 2 devices/],
     ...[
       ['--one-process-per', 'device'],

@@ -6,7 +6,6 @@ const LANES = [{ device: 'cpu', experts: [0] }];
 describe('openBackend refuses', () => {
   const cases: [BackendOptions, RegExp][] = [
     [{ backend: 'nothing' as never }, /^backend: expected inline or threads or processes, got nothing$/],
-    [{ backend: 'inline', lanes: 2 }, /^lanes: not an option of the backend inline$/],
     [{ backend: 'processes', lanes: 2 }, /^lanes: not an option of the backend processes$/],
     [{ devices: ['cpu:0'] }, /^devices: not an option of the backend threads$/],
     [{ backend: 'inline', placement: LANES }, /^placement: not an option/],
