@@ -16,6 +16,9 @@ import { type Bench, TWO_CORES } from './settings.js';
 /** T up to which one thread is worth its time. */
 const INLINE_TOKENS = 64;
 
+/** Layer calls follow each other in a model: a reading is of some in a row, not of one that wakes five threads. */
+const CALLS_MS = 100;
+
 export interface ShareFigure extends Pick<Case, 'tokens' | 'load'> {
   /** One process each, with all experts; threads and bare experts have as many lanes, bound to no core. */
   readonly devices: readonly string[];
@@ -68,7 +71,7 @@ async function compare(given: Case, parts: Parts, rounds: number): Promise<Share
   parts.bare.load(ORDERS.map((order) => programOf(order, batches, parts.inline)));
   const limits = ORDERS.map((order, i) => ({ name: order, run: async () => parts.bare.run(i) }));
   const contenders = contendersOf(given, batches, parts);
-  const samples = await measure([...limits, ...contenders], rounds);
+  const samples = await measure([...limits, ...contenders], rounds, CALLS_MS);
   const quantiles = (name: string) => quantilesOf(samples.get(name)!);
   const limitMs = Math.min(quantiles('plan').medianMs, quantiles('longest').medianMs);
   return {

@@ -29,13 +29,14 @@ const PAUSE_MS = 20;
 export async function measure(
   contenders: readonly Contender[],
   rounds: number,
+  readingMs = READING_MS,
 ): Promise<Map<string, Samples>> {
   const ms = new Map<string, number[]>();
   const repeats = new Map<string, number>();
   for (const { name, run } of contenders) {
     await run();
     const once = await timed(run, 1);
-    repeats.set(name, Math.max(1, Math.ceil(READING_MS / once)));
+    repeats.set(name, Math.max(1, Math.ceil(readingMs / once)));
     ms.set(name, []);
   }
   for (let round = 0; round < rounds; round++) {
