@@ -140,6 +140,7 @@ export class Host {
     const backend = await openInline([{ path }], {
       residency,
       device,
+      arena: false,
       ...(this.#hidden !== undefined && { hidden: this.#hidden }),
       ...(profile !== undefined && { profile: () => join(profile, `expert-${key}-pid-${process.pid}`) }),
     });

@@ -21,6 +21,8 @@ export interface InlineOptions {
   readonly hidden?: number;
   /** Where sessions compute; the CPU where left out. */
   readonly device?: Device;
+  /** See SessionOptions. */
+  readonly arena?: boolean;
   /** Begin of the name of the file that ONNX Runtime leaves its profile of each expert in. */
   readonly profile?: (expert: number) => string;
 }
@@ -33,7 +35,7 @@ export async function openInline(
   files: readonly ExpertFile[],
   options: InlineOptions = {},
 ): Promise<InlineBackend> {
-  const { residency = 'packed', device, profile } = options;
+  const { residency = 'packed', device, profile, arena } = options;
   if (files.length === 0) {
     throw new TurnoutError('TURNOUT_EXPERTS_INVALID', 'expected at least one expert file, got none');
   }
@@ -44,6 +46,7 @@ export async function openInline(
       const session = await openSession(path, {
         residency,
         ...(device && { device }),
+        ...(arena !== undefined && { arena }),
         ...(profile !== undefined && { profile: profile(expert) }),
       });
       sessions.push(session);
