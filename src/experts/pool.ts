@@ -1,3 +1,4 @@
+import './telemetry.js';
 import { once } from 'node:events';
 import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';

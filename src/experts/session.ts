@@ -1,3 +1,4 @@
+import './telemetry.js';
 import { stat } from 'node:fs/promises';
 import { InferenceSession, listSupportedBackends, env as runtimeEnv, Tensor } from 'onnxruntime-node';
 import { TurnoutError } from '../errors.js';

@@ -2,7 +2,13 @@ import { getEventListeners } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { ExpertBackend, ExpertBatch, ExpertFile, Residency } from '#turnout/experts/backend.js';
+import type {
+  ExpertBackend,
+  ExpertBatch,
+  ExpertFile,
+  ExpertResults,
+  Residency,
+} from '#turnout/experts/backend.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { normals, referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
@@ -146,6 +152,23 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
           ).toBeLessThan(TOLERANCE);
         }
       });
+    });
+
+    it('uses memory that was given back again, and no other', async () => {
+      const calls = [1, 2, 3, 4].map((seed) => callOf([[2, 700 + seed]], seed));
+      const expected = calls.map(({ inputs }) => referenceExpert(small, 2, inputs[0]!));
+      const run = async (i: number) => backend.run(calls[i]!.batches);
+      const right = (i: number, { outputs }: ExpertResults) =>
+        expect(worstError(outputs[0]!, expected[i]!)).toBeLessThan(TOLERANCE);
+      const kept = await run(0);
+      const given = await run(1);
+      right(1, given);
+      given.recycle?.();
+      given.recycle?.();
+      const both = await Promise.all([run(2), run(3)]);
+      right(2, both[0]);
+      right(3, both[1]);
+      right(0, kept);
     });
 
     describe('gather', () => {
@@ -363,6 +386,6 @@ function worstError(got: Float32Array, expected: Float64Array): number {
   return got.reduce((worst, value, i) => Math.max(worst, Math.abs(value - expected[i]!)), 0);
 }
 
-function bytesOf(data: Float32Array): Buffer {
+export function bytesOf(data: Float32Array): Buffer {
   return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 }

@@ -12,7 +12,7 @@ import { createRouter } from '#turnout/router/create.js';
 import { presetOptions } from '#turnout/router/presets.js';
 import { DROP_REASONS } from '#turnout/router/routing.js';
 import { matrix } from '#turnout/tensor.js';
-import { batchOf } from '../contracts/backend.contract.js';
+import { batchOf, bytesOf } from '../contracts/backend.contract.js';
 import { normals, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { pidsOf, stateOf } from '../support/processes.js';
 
@@ -157,9 +157,7 @@ describe.skipIf(!LINUX)('a process without memory', () => {
     await promisify(execFile)('prlimit', ['--pid', String(pid), `--data=${120 * 2 ** 20}`]);
     const { outputs } = await backend.run([batch(1, BIG)]);
     const expected = await inline.run([batch(1, BIG)]);
-    expect(
-      Buffer.compare(new Uint8Array(outputs[0]!.buffer), new Uint8Array(expected.outputs[0]!.buffer)),
-    ).toBe(0);
+    expect(Buffer.compare(bytesOf(outputs[0]!), bytesOf(expected.outputs[0]!))).toBe(0);
     expect(backend.lanes()[1]!.restarts).toBe(1);
   }, 60_000);
 });

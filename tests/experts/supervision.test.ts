@@ -8,7 +8,7 @@ import type { ExpertBackend, ExpertBatch } from '#turnout/experts/backend.js';
 import { openInline } from '#turnout/experts/inline.js';
 import type { LaneEvent } from '#turnout/experts/process-lane.js';
 import { openProcesses, type ProcessesOptions } from '#turnout/experts/processes.js';
-import { batchOf } from '../contracts/backend.contract.js';
+import { batchOf, bytesOf } from '../contracts/backend.contract.js';
 import { normals, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { allReady, pidsOf, stateOf } from '../support/processes.js';
 
@@ -45,10 +45,6 @@ async function expectRight(backend: ExpertBackend, batches: ExpertBatch[], optio
     // Far faster than toEqual on millions of numbers.
     expect(Buffer.compare(bytesOf(output), bytesOf(expected.outputs[i]!))).toBe(0);
   }
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Buffer {
-  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 describe('a process that is killed', () => {

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { openInline } from '#turnout/experts/inline.js';
 import { openProcesses, type ProcessesBackend, type ProcessesOptions } from '#turnout/experts/processes.js';
-import { batchOf } from '../contracts/backend.contract.js';
+import { batchOf, bytesOf } from '../contracts/backend.contract.js';
 import { temporaryFolder } from '../support/babel.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { allReady, pidsOf } from '../support/processes.js';
@@ -51,7 +51,7 @@ function load(backend: ProcessesBackend, { before, after }: Awaited<ReturnType<t
     while (!stopped) {
       // Expert 1 twice: both parts of one call are of one version.
       const { outputs } = await backend.run([...all(), batchOf(1, x, HIDDEN)], { timeoutMs: 10_000 });
-      const version = Buffer.compare(bytes(outputs[1]!), bytes(before[1]!)) === 0 ? 'before' : 'after';
+      const version = Buffer.compare(bytesOf(outputs[1]!), bytesOf(before[1]!)) === 0 ? 'before' : 'after';
       expect(outputs[1]).toEqual((version === 'before' ? before : after)[1]);
       expect(outputs[4]).toEqual(outputs[1]);
       expect([outputs[0], outputs[2], outputs[3]]).toEqual([before[0], before[2], before[3]]);
@@ -67,8 +67,6 @@ function load(backend: ProcessesBackend, { before, after }: Awaited<ReturnType<t
     },
   };
 }
-
-const bytes = (y: Float32Array) => Buffer.from(y.buffer, y.byteOffset, y.byteLength);
 
 const open = (options: ProcessesOptions = {}) =>
   openProcesses(

@@ -1,5 +1,5 @@
 // An expert process that breaks one rule of the link, once: ROGUE_FAULT names it, and it takes the file ROGUE_ONCE away.
-import { rmSync } from 'node:fs';
+import { unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { encodeFrame } from '../../dist/src/experts/frames.js';
 import { Host } from '../../dist/src/experts/host.js';
@@ -42,7 +42,7 @@ const FAULTS = {
 /** Whether the fault is still to be made. */
 function once() {
   try {
-    rmSync(ROGUE_ONCE);
+    unlinkSync(ROGUE_ONCE);
     return true;
   } catch {
     return false;
