@@ -10,7 +10,7 @@ import type { LaneEvent } from '#turnout/experts/process-lane.js';
 import { openProcesses, type ProcessesOptions } from '#turnout/experts/processes.js';
 import { batchOf, bytesOf } from '../contracts/backend.contract.js';
 import { normals, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
-import { allReady, pidsOf, stateOf } from '../support/processes.js';
+import { allReady, pidsOf, signal, stateOf } from '../support/processes.js';
 
 const HIDDEN = 64;
 /** One heavy call takes some tenths of a second. */
@@ -130,8 +130,7 @@ it('killed or stopped at any moment: every call ends in its time, with the right
   const callers = Promise.all(Array.from({ length: 4 }, caller));
   for (let i = 0; i < 80; i++) {
     const pids = pidsOf(backend);
-    const signal = i % 8 === 0 ? 'SIGSTOP' : 'SIGKILL';
-    if (pids.length > 0) process.kill(pids[i % pids.length]!, signal);
+    if (pids.length > 0) signal(pids[i % pids.length]!, i % 8 === 0 ? 'SIGSTOP' : 'SIGKILL');
     await sleep((i * 37) % 90);
   }
   over = true;

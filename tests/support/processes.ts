@@ -7,6 +7,15 @@ export function pidsOf(backend: ExpertBackend): number[] {
   return backend.lanes().flatMap(({ process }) => (process?.pid === undefined ? [] : [process.pid]));
 }
 
+/** Sends a signal to a process that may be gone already. */
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 /** Letter of the state of a process (R, S, T, Z, ...); undefined where there is none. Linux. */
 export function stateOf(pid: number): string | undefined {
   try {
