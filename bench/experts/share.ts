@@ -55,6 +55,7 @@ export async function share({ settings, big }: Bench): Promise<ShareFigure[]> {
   await using bare = await openBareExperts(set.files, LANES);
   const router = createRouter(presetOptions('mixtral', { select: { k } }), set.experts);
   const parts = { router, bare, inline, threads, processes };
+  for (const backend of [threads, processes]) await warmUp(backend);
   const figures: ShareFigure[] = [];
   for (const load of LOADS) {
     for (const count of tokens) figures.push(await compare(makeCase(set, count, load), parts, rounds));
@@ -62,6 +63,17 @@ export async function share({ settings, big }: Bench): Promise<ShareFigure[]> {
   const title = `Layer calls on ${LANES} lanes (processes: ${TWO_CORES.join(', ')}, one each, all experts in both)`;
   printTable(`${title}; limit, then ms and share of the limit`, figures.map(tableRow));
   return figures;
+}
+
+/** Calls that every thread and process on the way compiles its code in: servers live longer than a bench. */
+const WARM_CALLS = 2000;
+const WARM_ROWS = 16;
+
+async function warmUp(backend: ExpertBackend): Promise<void> {
+  const gather = (into: Float32Array, offset: number) =>
+    into.fill(0.1, offset, offset + WARM_ROWS * backend.hidden);
+  const batches = Array.from({ length: LANES }, (_, expert) => ({ expert, rows: WARM_ROWS, gather }));
+  for (let i = 0; i < WARM_CALLS; i++) (await backend.run(batches)).recycle?.();
 }
 
 async function compare(given: Case, parts: Parts, rounds: number): Promise<ShareFigure> {
