@@ -12,7 +12,8 @@ import { BufferPool } from './buffers.js';
 import { CallGate } from './call-gate.js';
 import { isStopped, MAX_TIMER_MS, type StopFlag, withinLimits } from './limits.js';
 import { type Answered, batchesOf, gatherLoads, type Load, scatter, viewsOf } from './loads.js';
-import { type Placement, pieceCost, spread } from './placement.js';
+import { Paces } from './paces.js';
+import { type Piece, type Placement, pieceCost, spread } from './placement.js';
 
 /** The rows of one lane in one layer call. The buffer is transferred to the lane and back. */
 export interface LaneWork {
@@ -79,6 +80,12 @@ interface Call {
   readonly late?: Promise<undefined>;
 }
 
+interface LoadResult extends Answered {
+  readonly computeMs: number;
+  /** Of a lane that did its part itself. */
+  readonly buffer?: ArrayBuffer;
+}
+
 /** A backend over lanes: spreads each call over them, one message a lane, and puts the answers together. */
 export class LanesBackend implements ExpertBackend {
   readonly kind: ExpertBackend['kind'];
@@ -88,6 +95,7 @@ export class LanesBackend implements ExpertBackend {
   readonly #drops: boolean;
   /** Cost of the work that each lane has not answered yet. */
   readonly #busy = new WeakMap<Lane, number>();
+  readonly #paces = new Paces();
   readonly #buffers: BufferPool;
   readonly #calls: CallGate;
   #current: { readonly generation: Generation; readonly calls: CallGate };
@@ -150,6 +158,7 @@ export class LanesBackend implements ExpertBackend {
       if (outcome.status === 'rejected') throw outcome.reason;
       return outcome.value;
     });
+    this.#learn(loads, results, call);
     const parts = scatter(batches, results, this.hidden);
     const lost = parts.flatMap((part, i) => (part ? [] : [i]));
     const computeMs = results.reduce((most, result) => Math.max(most, result.computeMs), 0);
@@ -165,21 +174,31 @@ export class LanesBackend implements ExpertBackend {
     };
   }
 
+  /** Takes the times of a call in which every lane did its part. */
+  #learn(loads: readonly Load[], results: readonly LoadResult[], { generation, stop }: Call): void {
+    if (isStopped(stop) || results.some(({ buffer }) => buffer === undefined)) return;
+    const shares = loads.map(({ lane, pieces }, i) => ({
+      lane: generation.lanes[lane]!,
+      cost: costOf(pieces),
+      ms: results[i]!.computeMs,
+    }));
+    this.#paces.learn(shares);
+  }
+
   /** Spreads over the lanes that can compute soonest, among those that hold each expert. */
   #spread(batches: readonly ExpertBatch[], { lanes, placement }: Generation): Load[] {
     const all = lanes.every(({ takes }) => takes === 'now');
     const fit = all
       ? placement
       : { ...placement, replicas: placement.replicas.map((own) => best(own, lanes)) };
-    const busy = lanes.map((lane) => this.#busy.get(lane) ?? 0);
-    return gatherLoads(batches, spread(batches, fit, busy), { hidden: this.hidden, buffers: this.#buffers });
+    const loads = {
+      busy: lanes.map((lane) => this.#busy.get(lane) ?? 0),
+      paces: lanes.map((lane) => this.#paces.of(lane)),
+    };
+    return gatherLoads(batches, spread(batches, fit, loads), { hidden: this.hidden, buffers: this.#buffers });
   }
 
-  async #compute(
-    load: Load,
-    batches: readonly ExpertBatch[],
-    call: Call,
-  ): Promise<Answered & { computeMs: number; buffer?: ArrayBuffer }> {
+  async #compute(load: Load, batches: readonly ExpertBatch[], call: Call): Promise<LoadResult> {
     const { pieces } = load;
     const answer = this.#send(load, batches, call);
     const result = await (call.late ? Promise.race([answer, call.late]) : answer);
@@ -205,7 +224,7 @@ export class LanesBackend implements ExpertBackend {
       expert: generation.keys[batches[batch]!.expert]!,
       rows,
     }));
-    const cost = pieces.reduce((sum, { rows }) => sum + pieceCost(rows), 0);
+    const cost = costOf(pieces);
     this.#busy.set(lane, (this.#busy.get(lane) ?? 0) + cost);
     try {
       return await lane.compute({ batches: work, buffer, ...(stop ? { stop } : {}) });
@@ -268,6 +287,10 @@ export class LanesBackend implements ExpertBackend {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function costOf(pieces: readonly Piece[]): number {
+  return pieces.reduce((sum, { rows }) => sum + pieceCost(rows), 0);
 }
 
 /** Of the lanes that hold an expert, those that can compute soonest. */

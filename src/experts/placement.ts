@@ -85,36 +85,49 @@ const CALL_COST = 8;
 /** Fewest rows worth a call of their own when a batch is split. Mapped experts need at least 2 to keep their bits. */
 const MIN_PIECE = 16;
 
+/** Lanes that all end together must not all end later by the last digit. */
+const ROUNDING = 1 + 1e-9;
+
 /** Cost of n rows of one expert on a lane, in rows. */
 export function pieceCost(rows: number): number {
   return CALL_COST + rows;
 }
 
 interface Lane {
+  /** Rows that it has ahead, calls included; the pieces are part of them. */
   cost: number;
+  /** What one row takes on this lane, as a multiple of what it takes on another. */
+  readonly pace: number;
   readonly pieces: Piece[];
 }
-const NONE: Lane = { cost: 0, pieces: [] };
+
+export interface LaneLoads {
+  /** [lanes] cost that lanes have ahead of them already; none where left out. */
+  readonly busy?: readonly number[];
+  /** [lanes] what a row takes on each lane, in any unit: of devices that differ, or a core that others use too. */
+  readonly paces?: readonly number[];
+}
 
 /**
  * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together: longest
- * first, each to the lane that is free first (Graham 1969: at most 4/3 of the best without splitting, where every lane
- * holds every expert), and then rows of the largest batches move from the fullest lanes to the emptiest.
- * `busy` [lanes] is the cost that lanes have ahead of them already. The same arguments give the same pieces.
+ * first, each to the lane that ends first with it (Graham 1969: at most 4/3 of the best without splitting, where every
+ * lane holds every expert and all are as fast), and then rows of the largest batches move from the lane that ends last to
+ * the one that ends first. The same arguments give the same pieces.
  */
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
   placement: Placement,
-  busy: readonly number[] = [],
+  { busy = [], paces = [] }: LaneLoads = {},
 ): Piece[][] {
   const lanes: Lane[] = Array.from({ length: placement.lanes }, (_, i) => ({
     cost: busy[i] ?? 0,
+    pace: paces[i] ?? 1,
     pieces: [],
   }));
   const order = batches.map((_, i) => i).sort((a, b) => batches[b]!.rows - batches[a]!.rows || a - b);
   for (const batch of order) {
     const { expert, rows } = batches[batch]!;
-    const lane = emptiest(placement.replicas[expert]!, lanes);
+    const lane = earliest(placement.replicas[expert]!, lanes, pieceCost(rows));
     lanes[lane]!.pieces.push({ batch, start: 0, rows });
     lanes[lane]!.cost += pieceCost(rows);
   }
@@ -122,42 +135,47 @@ export function spread(
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
 
-/** Moves rows from the fullest lane to the emptiest while a piece worth a call brings one of them to the target. */
+function endOf({ cost, pace }: Lane): number {
+  return cost * pace;
+}
+
+/** Moves rows from the lane that ends last to the one that ends first, while a piece worth a call brings one of them to the target. */
 function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
   // Most moves bring a lane to the target, so few more are needed than there are lanes.
   for (let moves = 0; moves < 2 * lanes.length; moves++) {
     const target = commonEnd(lanes);
-    const full = lanes.reduce(
-      (most, lane) => (lane.pieces.length > 0 && lane.cost > most.cost ? lane : most),
-      NONE,
-    );
-    const [piece] = full.pieces.toSorted((a, b) => b.rows - a.rows || a.batch - b.batch);
-    if (piece === undefined) return;
-    const empty = lanes[emptiest(replicas(piece), lanes)]!;
-    const wanted = Math.floor(Math.min(full.cost - target, target - empty.cost - CALL_COST));
-    const rows = Math.min(Math.max(wanted, MIN_PIECE), piece.rows - MIN_PIECE);
-    const worthwhile = empty.cost + CALL_COST + rows <= full.cost - rows;
+    const [full] = lanes.filter(({ pieces }) => pieces.length > 0).toSorted((a, b) => endOf(b) - endOf(a));
+    const [piece] = full?.pieces.toSorted((a, b) => b.rows - a.rows || a.batch - b.batch) ?? [];
+    if (!full || piece === undefined) return;
+    const light = lanes[earliest(replicas(piece), lanes, 0)]!;
+    const tooMany = (endOf(full) - target) / full.pace;
+    const room = (target - endOf(light)) / light.pace - CALL_COST;
+    const rows = Math.min(Math.max(Math.floor(Math.min(tooMany, room)), MIN_PIECE), piece.rows - MIN_PIECE);
+    const worthwhile = (light.cost + CALL_COST + rows) * light.pace <= (full.cost - rows) * full.pace;
     if (!worthwhile || rows < MIN_PIECE) return;
     const kept = piece.rows - rows;
     full.pieces[full.pieces.indexOf(piece)] = { ...piece, rows: kept };
     full.cost -= rows;
-    empty.pieces.push({ batch: piece.batch, start: piece.start + kept, rows });
-    empty.cost += pieceCost(rows);
+    light.pieces.push({ batch: piece.batch, start: piece.start + kept, rows });
+    light.cost += pieceCost(rows);
   }
 }
 
 /**
- * Where the lanes end if they end together: the mean, with the calls that filling the light ones adds. Lanes that end
- * later with what they have from other calls do not count.
+ * When the lanes end if they end together: with as many rows each as they are fast, and the calls that filling the light
+ * ones adds. Lanes that end later with what they have from other calls do not count.
  */
 function commonEnd(lanes: readonly Lane[]): number {
-  const mean = lanes.reduce((sum, { cost }) => sum + cost, 0) / lanes.length;
-  const counted = lanes.filter(({ cost, pieces }) => cost <= mean || pieces.length > 0);
+  const rate = lanes.reduce((sum, { pace }) => sum + 1 / pace, 0);
+  const together = lanes.reduce((sum, { cost }) => sum + cost, 0) / rate;
+  const counted = lanes.filter((lane) => endOf(lane) <= together * ROUNDING || lane.pieces.length > 0);
   if (counted.length < lanes.length) return commonEnd(counted);
-  const light = lanes.filter(({ cost }) => cost + CALL_COST + MIN_PIECE <= mean).length;
-  return mean + (light * CALL_COST) / lanes.length;
+  const light = lanes.filter(({ cost, pace }) => (cost + CALL_COST + MIN_PIECE) * pace <= together).length;
+  return together + (light * CALL_COST) / rate;
 }
 
-function emptiest(candidates: readonly number[], lanes: readonly Lane[]): number {
-  return candidates.reduce((best, lane) => (lanes[lane]!.cost < lanes[best]!.cost ? lane : best));
+/** The candidate that ends first with `cost` more; the first of those that do. */
+function earliest(candidates: readonly number[], lanes: readonly Lane[], cost: number): number {
+  const end = (lane: number) => (lanes[lane]!.cost + cost) * lanes[lane]!.pace;
+  return candidates.reduce((best, lane) => (end(lane) < end(best) ? lane : best));
 }

@@ -90,7 +90,7 @@ describe('spread', () => {
   });
 
   it('prefers lanes that are not busy', () => {
-    expect(spread(batchesOf([4]), everywhere(1, 3), [50, 50, 0])).toEqual([
+    expect(spread(batchesOf([4]), everywhere(1, 3), { busy: [50, 50, 0] })).toEqual([
       [],
       [],
       [{ batch: 0, start: 0, rows: 4 }],
@@ -98,7 +98,7 @@ describe('spread', () => {
   });
 
   it('shares one busy expert among the lanes that are not busy', () => {
-    const pieces = spread(batchesOf([300]), everywhere(1, 3), [500, 0, 0]);
+    const pieces = spread(batchesOf([300]), everywhere(1, 3), { busy: [500, 0, 0] });
     expect(pieces.map((lane) => lane.length)).toEqual([0, 1, 1]);
     expect(Math.abs(cost(pieces[1]!) - cost(pieces[2]!))).toBeLessThan(MIN_PIECE);
   });
