@@ -103,6 +103,37 @@ describe('spread', () => {
     expect(Math.abs(cost(pieces[1]!) - cost(pieces[2]!))).toBeLessThan(MIN_PIECE);
   });
 
+  it('gives lanes as many rows as they are fast', () => {
+    const pieces = spread(batchesOf([1200]), everywhere(1, 2), { paces: [1, 2] });
+    const [fast, slow] = costs(pieces);
+    expect(Math.abs(fast! - 2 * slow!)).toBeLessThan(2 * MIN_PIECE);
+    // So slow that a piece is not worth its call there.
+    expect(spread(batchesOf([100, 100]), everywhere(2, 2), { paces: [1, 100] })[1]).toEqual([]);
+  });
+
+  it('hands out every row once and brings no lane far above the others, whatever their paces and loads', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 64, max: 2000 }), { minLength: 1, maxLength: 20 }),
+        fc.array(fc.record({ pace: fc.double({ min: 0.25, max: 4, noNaN: true }), busy: fc.nat(3000) }), {
+          minLength: 2,
+          maxLength: 8,
+        }),
+        (rows, given) => {
+          const busy = given.map((lane) => lane.busy);
+          const paces = given.map((lane) => lane.pace);
+          const pieces = spread(batchesOf(rows), everywhere(rows.length, given.length), { busy, paces });
+          const sum = (all: readonly Piece[]) => all.reduce((total, piece) => total + piece.rows, 0);
+          expect(sum(pieces.flat())).toBe(rows.reduce((a, b) => a + b));
+          const ends = pieces.map((own, lane) => (busy[lane]! + cost(own)) * paces[lane]!);
+          const used = ends.filter((_, lane) => pieces[lane]!.length > 0);
+          const room = 4 * (MIN_PIECE + pieceCost(0)) * Math.max(...paces);
+          expect(Math.max(...used) - Math.min(...ends)).toBeLessThan(room);
+        },
+      ),
+    );
+  });
+
   it('gives the same pieces for the same call', () => {
     fc.assert(
       fc.property(anyBatches, (batches) => {
