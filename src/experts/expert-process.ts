@@ -17,8 +17,9 @@ export interface TimeLimits {
   readonly answerMs: number;
 }
 
-/** Kept of what a process writes to its standard error, to say why it died. */
-const STDERR_TAIL = 1000;
+/** Characters kept of what a process writes to its standard error, and lines of those that say why it died. */
+const STDERR_TAIL = 8000;
+const STDERR_LINES = 3;
 /** A process that was told to end and did not within this time is killed. */
 const CLOSE_MS = 5000;
 
@@ -105,9 +106,18 @@ export class ExpertProcess {
       [HOST_EXIT.outOfMemory]: 'had no memory left',
     };
     const how = code === null ? `was ended by ${signal}` : (exits[code] ?? `exited with code ${code}`);
-    const said = this.#stderr.trim();
+    const said = lastLines(this.#stderr);
     return (this.#reason ?? how) + (said === '' ? '' : ` (${said})`);
   }
+}
+
+/** The last lines of a text that say something: the frames of a stack do not, to those who read of a death. */
+function lastLines(text: string): string {
+  const lines = text.split('\n').map((line) => line.trim());
+  return lines
+    .filter((line) => /\w/.test(line) && !/^(\d+: 0x|at |-+ .*stack)/i.test(line))
+    .slice(-STDERR_LINES)
+    .join('; ');
 }
 
 /** Whether a signal has stopped the process; Linux alone tells. Stops of a debugger have another letter. */

@@ -39,7 +39,10 @@ export interface ProcessLimits {
   readonly startMs?: number;
   /** Milliseconds that a process may compute its part of one call before it is replaced; 60,000 where left out. */
   readonly answerMs?: number;
-  /** Bytes of data that each process may have (RLIMIT_DATA), without limit where left out. Linux only. */
+  /**
+   * Bytes of data that each process may have (RLIMIT_DATA), without limit where left out. Linux only. Node itself needs
+   * some 100 MB of them, from version 24 on 512 MB more, which it only reserves.
+   */
   readonly memoryBytes?: number;
 }
 

@@ -137,11 +137,13 @@ describe('an expert that cannot be had', () => {
 });
 
 describe.skipIf(!LINUX)('a process without memory', () => {
+  /** Its activations take 400 MB each. */
+  const HUGE = 400_000;
   const BIG = 100_000;
 
   it('is replaced; a call that none can hold ends with a clear error, and others go on', async () => {
-    await using backend = await open({ limits: { memoryBytes: 160 * 2 ** 20 } });
-    await expect(backend.run([batch(1, BIG)])).rejects.toMatchObject({
+    await using backend = await open({ limits: { memoryBytes: 700 * 2 ** 20 } });
+    await expect(backend.run([batch(1, HUGE)])).rejects.toMatchObject({
       code: 'TURNOUT_EXPERT_LOST',
       message: expect.stringMatching(/memory|allocation|SIGABRT|SIGTRAP|SIGSEGV/),
     });
