@@ -63,6 +63,11 @@ export class ExpertProcess {
     return this.#child.pid;
   }
 
+  /** Whether it owes an answer. */
+  get busy(): boolean {
+    return this.#link.due !== undefined;
+  }
+
   hold(files: readonly HeldExpert[]): Promise<Held> {
     return this.#link.hold(files);
   }

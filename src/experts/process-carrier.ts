@@ -32,14 +32,18 @@ export interface Started extends Held {
   readonly pid: number;
 }
 
-/** How often processes are looked at. */
+/** How often processes that compute are looked at; idle ones every so many times. */
 const WATCH_MS = 100;
+const IDLE_EVERY = 10;
 
 const { guard, limits } = workerData as ProcessCarrierData;
 const processes = new Map<number, ExpertProcess & ProcessName>();
 
+let looks = 0;
 setInterval(() => {
-  for (const process of processes.values()) process.watch(limits);
+  looks++;
+  for (const process of processes.values())
+    if (process.busy || looks % IDLE_EVERY === 0) process.watch(limits);
 }, WATCH_MS).unref();
 
 // The thread ends after its processes, so that the system forgets them: nobody else can wait for them.

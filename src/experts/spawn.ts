@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,7 +59,7 @@ function pinning({ device, memoryBytes }: Pick<SpawnOptions, 'device' | 'memoryB
     return [];
   }
   const tools: string[] = [];
-  if (hasTool('setpriv')) tools.push('setpriv', '--pdeathsig', 'KILL', '--');
+  if (endsWithOwner()) tools.push(...DEATH_SIGNAL);
   if (cpus !== undefined) {
     if (!hasTool('taskset'))
       throw unavailable(device.name, 'binding a process to CPUs needs taskset (util-linux)');
@@ -72,9 +72,15 @@ function pinning({ device, memoryBytes }: Pick<SpawnOptions, 'device' | 'memoryB
   return tools;
 }
 
-/** Whether the kernel can be told to end expert processes with their owner, stopped ones too. */
+const DEATH_SIGNAL = ['setpriv', '--pdeathsig', 'KILL', '--'] as const;
+let deathSignal: boolean | undefined;
+
+/** Whether the kernel can be told to end expert processes with their owner, stopped ones too: BusyBox's setpriv cannot. */
 export function endsWithOwner(): boolean {
-  return process.platform === 'linux' && hasTool('setpriv');
+  if (process.platform !== 'linux') return false;
+  const [command, ...args] = DEATH_SIGNAL;
+  deathSignal ??= spawnSync(command, [...args, 'true']).status === 0;
+  return deathSignal;
 }
 
 const tools = new Map<string, boolean>();
