@@ -69,9 +69,12 @@ async function computeAll(backend: ExpertBackend, replicas: number, rowsPerExper
   const gather = (into: Float32Array, offset: number) => into.fill(1, offset, offset + rows * hidden);
   for (let expert = 0; expert < experts; expert++) await backend.run([{ expert, rows, gather }]);
   for (const [i, lane] of backend.lanes().entries()) {
+    // Lanes share a call as they are fast: about the same rows each, and every expert.
     const expected = rowsPerExpert * lane.experts.length;
     const got = lane.rows - before[i]!.rows;
-    if (got !== expected) throw new Error(`lane ${i}: expected ${expected} rows, got ${got}`);
+    if (Math.abs(got - expected) > expected / 2) {
+      throw new Error(`lane ${i}: expected about ${expected} rows, got ${got}`);
+    }
   }
 }
 
