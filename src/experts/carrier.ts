@@ -3,7 +3,7 @@ import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
-import type { LaneResult, LaneWork } from './lanes-backend.js';
+import type { LaneResult, LaneWork } from './lane.js';
 import { isStopped } from './limits.js';
 import { type Answer, answer } from './remote-error.js';
 import { duringTask, type GuardState, isEnding } from './thread-guard.js';

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
-import type { LaneWork } from './lanes-backend.js';
+import type { LaneWork } from './lane.js';
 import { onStopped } from './limits.js';
 import { openPayloadFile, PayloadFile } from './payload-file.js';
 import { type Held, ProcessLink, type Ran } from './process-link.js';

@@ -10,53 +10,11 @@ import type {
 import { checkBatches } from './batches.js';
 import { BufferPool } from './buffers.js';
 import { CallGate } from './call-gate.js';
-import { isStopped, MAX_TIMER_MS, type StopFlag, withinLimits } from './limits.js';
+import type { Generation, Lane, LaneLoss, LaneResult } from './lane.js';
+import { isStopped, Patience, type StopFlag, withinLimits } from './limits.js';
 import { type Answered, batchesOf, gatherLoads, type Load, scatter, viewsOf } from './loads.js';
 import { Paces } from './paces.js';
-import { type Piece, type Placement, pieceCost, spread } from './placement.js';
-
-/** The rows of one lane in one layer call. The buffer is transferred to the lane and back. */
-export interface LaneWork {
-  /** `expert` is the key under which the lane holds it. */
-  readonly batches: readonly { readonly expert: number; readonly rows: number }[];
-  /** x [sum of rows, H] float32, in the order of the batches; it may be longer. */
-  readonly buffer: ArrayBuffer;
-  /** Absent where nothing can stop the call. */
-  readonly stop?: StopFlag;
-}
-
-export interface LaneResult {
-  /** y [sum of rows, H] float32, in the order of the batches; unfinished where stopped. */
-  readonly buffer: ArrayBuffer;
-  /** Batches and rows computed, and the milliseconds that they took. */
-  readonly batches: number;
-  readonly rows: number;
-  readonly computeMs: number;
-}
-
-/** Work that a lane could not do because it died; x is as it came, so that another lane can do it. */
-export interface LaneLoss {
-  readonly died: TurnoutError;
-  readonly buffer: ArrayBuffer;
-}
-
-/** A place that computes the work of one layer call at a time, in the order of arrival. */
-export interface Lane {
-  /** Whether it computes at once (`now`), after it has started (`soon`), or refuses for a while (`refuses`). */
-  readonly takes: 'now' | 'soon' | 'refuses';
-  /** Throws what the experts throw, or TURNOUT_LANE_DIED where the rows are lost with the lane. */
-  compute(work: LaneWork): Promise<LaneResult | LaneLoss>;
-  stats(): Omit<LaneStats, 'experts'>;
-  close(): Promise<void>;
-}
-
-/** What calls see from their begin to their end: who holds which version of which expert. */
-export interface Generation {
-  readonly lanes: readonly Lane[];
-  readonly placement: Placement;
-  /** [E] the key under which lanes hold each expert: a new version has a new key. */
-  readonly keys: readonly number[];
-}
+import { type Piece, pieceCost, spread } from './placement.js';
 
 export interface LanesInfo {
   readonly kind: ExpertBackend['kind'];
@@ -69,8 +27,9 @@ export interface LanesInfo {
 
 /** Lanes that may die under one and the same rows; then they are probably the reason. */
 const MAX_TRIES = 8;
-/** With `drop`, what is left of a call's time for putting together what has come. */
-const DROP_MARGIN = 0.1;
+
+/** What a lane throws that cannot give an expert; `drop` does without it. */
+const LOST_CODES: readonly string[] = ['TURNOUT_LANE_DIED', 'TURNOUT_EXPERT_LOST'];
 
 interface Call {
   readonly generation: Generation;
@@ -200,18 +159,22 @@ export class LanesBackend implements ExpertBackend {
 
   async #compute(load: Load, batches: readonly ExpertBatch[], call: Call): Promise<LoadResult> {
     const { pieces } = load;
-    const answer = this.#send(load, batches, call);
-    const result = await (call.late ? Promise.race([answer, call.late]) : answer);
-    if (!result) {
-      // Nobody waits for it any more; what it throws is late too.
-      answer.catch(() => {});
-      return { pieces, outputs: pieces.map(() => undefined), computeMs: 0 };
-    }
-    if (!('died' in result)) {
-      const { buffer, computeMs } = result;
-      return { pieces, outputs: viewsOf(pieces, buffer, this.hidden), computeMs, buffer };
-    }
-    return { pieces, ...(await this.#again(load, result, { batches, call })) };
+    const answer = this.#answer(load, batches, call);
+    if (!this.#drops) return answer;
+    const lost = { pieces, outputs: pieces.map(() => undefined), computeMs: 0 };
+    const orLost = answer.catch((error: TurnoutError) => {
+      if (LOST_CODES.includes(error.code)) return lost;
+      throw error;
+    });
+    return (await (call.late ? Promise.race([orLost, call.late]) : orLost)) ?? lost;
+  }
+
+  async #answer(load: Load, batches: readonly ExpertBatch[], call: Call): Promise<LoadResult> {
+    const { pieces } = load;
+    const result = await this.#send(load, batches, call);
+    if ('died' in result) return { pieces, ...(await this.#again(load, result, { batches, call })) };
+    const { buffer, computeMs } = result;
+    return { pieces, outputs: viewsOf(pieces, buffer, this.hidden), computeMs, buffer };
   }
 
   async #send(
@@ -242,21 +205,17 @@ export class LanesBackend implements ExpertBackend {
     const left = batchesOf(load, loss.buffer, { batches, hidden: this.hidden });
     const { lanes, placement } = call.generation;
     const gone = isStopped(call.stop) || call.tries >= MAX_TRIES;
-    const can = ({ expert }: ExpertBatch) =>
-      !gone && placement.replicas[expert]!.some((lane) => lanes[lane]!.takes !== 'refuses');
-    const stuck = left.find((batch) => !can(batch));
-    if (stuck && !this.#drops) throw lostError(stuck.expert, call.tries, loss.died);
-    const { outputs, lost, timing } = await this.#runAll(left.filter(can), {
-      ...call,
-      tries: call.tries + 1,
-    });
-    let next = 0;
-    const inOrder = left.map((batch) => {
-      if (!can(batch)) return undefined;
-      const i = next++;
-      return lost?.includes(i) ? undefined : outputs[i];
-    });
-    return { outputs: inOrder, computeMs: timing.computeMs };
+    const stuck = new Set(
+      left.filter(
+        ({ expert }) => gone || placement.replicas[expert]!.every((lane) => lanes[lane]!.takes === 'refuses'),
+      ),
+    );
+    const [first] = stuck;
+    if (first && !this.#drops) throw lostError(first.expert, call.tries, loss.died);
+    const retried = left.filter((batch) => !stuck.has(batch));
+    const { outputs, lost = [], timing } = await this.#runAll(retried, { ...call, tries: call.tries + 1 });
+    const answered = new Map(retried.map((batch, i) => [batch, lost.includes(i) ? undefined : outputs[i]]));
+    return { outputs: left.map((batch) => answered.get(batch)), computeMs: timing.computeMs };
   }
 
   lanes(): readonly LaneStats[] {
@@ -305,21 +264,4 @@ function best(own: readonly number[], lanes: readonly Lane[]): readonly number[]
 function lostError(expert: number, tries: number, cause: TurnoutError): TurnoutError {
   const message = `expert ${expert} cannot be had on any lane (tries: ${tries}): ${cause.message}`;
   return new TurnoutError('TURNOUT_EXPERT_LOST', message, { expert, tries, ...cause.details }, { cause });
-}
-
-/** How long a call waits for experts before it goes on without them: most of its time limit, for ever without one. */
-class Patience {
-  readonly over: Promise<undefined> | undefined;
-  #timer: NodeJS.Timeout | undefined;
-
-  constructor(timeoutMs = Infinity) {
-    if (timeoutMs > MAX_TIMER_MS) return;
-    this.over = new Promise((resolve) => {
-      this.#timer = setTimeout(resolve, timeoutMs * (1 - DROP_MARGIN), undefined);
-    });
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-  }
 }

@@ -30,7 +30,7 @@ export function onStopped(stop: StopFlag, onStop: () => void): () => void {
 }
 
 /** Longer timers fire at once in Node. */
-export const MAX_TIMER_MS = 2 ** 31 - 1;
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /**
  * Runs `work` under the signal and deadline of a call. An abort or a passed deadline settles the caller at once and sets
@@ -79,6 +79,26 @@ function race<T>(
       (error) => settle(() => reject(error)),
     );
   });
+}
+
+/** What is left of a call's time, once its patience is over, for putting together what has come. */
+const MARGIN = 0.1;
+
+/** How long a call waits for experts before it goes on without them: most of its time limit, for ever without one. */
+export class Patience {
+  readonly over: Promise<undefined> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(timeoutMs = Infinity) {
+    if (timeoutMs > MAX_TIMER_MS) return;
+    this.over = new Promise((resolve) => {
+      this.#timer = setTimeout(resolve, timeoutMs * (1 - MARGIN), undefined);
+    });
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
 }
 
 function aborted(signal: AbortSignal): TurnoutError {

@@ -2,7 +2,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TurnoutError } from '../errors.js';
 import { ExpertProcess, type TimeLimits } from './expert-process.js';
-import type { LaneWork } from './lanes-backend.js';
+import type { LaneWork } from './lane.js';
 import type { Held, Ran } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
 import { type Answer, answer } from './remote-error.js';

@@ -2,7 +2,7 @@ import { channel } from 'node:diagnostics_channel';
 import { TurnoutError } from '../errors.js';
 import type { LaneStats } from './backend.js';
 import type { Device } from './device.js';
-import type { Lane, LaneLoss, LaneResult, LaneWork } from './lanes-backend.js';
+import type { Lane, LaneLoss, LaneResult, LaneWork } from './lane.js';
 import { isStopped } from './limits.js';
 import type { CarrierPool } from './pool.js';
 import type { Died, Started } from './process-carrier.js';

@@ -8,7 +8,7 @@ import {
   type FrameMatrix,
   FrameReader,
 } from './frames.js';
-import type { LaneResult, LaneWork } from './lanes-backend.js';
+import type { LaneResult, LaneWork } from './lane.js';
 import { MIN_FILE_BYTES, type PayloadFile } from './payload-file.js';
 import {
   type HeldExpert,

@@ -1,7 +1,8 @@
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile } from './backend.js';
 import { Fleet, type FleetOptions } from './fleet.js';
-import { type Generation, LanesBackend } from './lanes-backend.js';
+import type { Generation } from './lane.js';
+import { LanesBackend } from './lanes-backend.js';
 import { type LanePlan, placementOf, placeOnDevices } from './placement.js';
 import type { ProcessLane } from './process-lane.js';
 import type { HeldExpert } from './process-messages.js';
