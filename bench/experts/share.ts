@@ -17,7 +17,7 @@ import { type Bench, TWO_CORES } from './settings.js';
 const INLINE_TOKENS = 64;
 
 /** Layer calls follow each other in a model: a reading is of some in a row, not of one that wakes five threads. */
-const CALLS_MS = 100;
+const CALLS_MS = 300;
 
 export interface ShareFigure extends Pick<Case, 'tokens' | 'load'> {
   /** One process each, with all experts; threads and bare experts have as many lanes, bound to no core. */
