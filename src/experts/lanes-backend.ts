@@ -109,14 +109,21 @@ export class LanesBackend implements ExpertBackend {
 
   async #runAll(batches: readonly ExpertBatch[], call: Call): Promise<ExpertResults> {
     const started = performance.now();
-    const loads = this.#spread(batches, call.generation);
+    const loads: Load[] = [];
+    const answers: Promise<LoadResult>[] = [];
+    try {
+      for (const load of this.#spread(batches, call.generation)) {
+        loads.push(load);
+        answers.push(this.#compute(load, batches, call));
+      }
+    } catch (error) {
+      await Promise.allSettled(answers);
+      throw error;
+    }
     const gathered = performance.now();
     // All settle before one fails, so that a call that has ended leaves no work behind.
-    const settled = await Promise.allSettled(loads.map((load) => this.#compute(load, batches, call)));
-    const results = settled.map((outcome) => {
-      if (outcome.status === 'rejected') throw outcome.reason;
-      return outcome.value;
-    });
+    await Promise.allSettled(answers);
+    const results = await Promise.all(answers);
     this.#learn(loads, results, call);
     const parts = scatter(batches, results, this.hidden);
     const lost = parts.flatMap((part, i) => (part ? [] : [i]));
@@ -145,7 +152,7 @@ export class LanesBackend implements ExpertBackend {
   }
 
   /** Spreads over the lanes that can compute soonest, among those that hold each expert. */
-  #spread(batches: readonly ExpertBatch[], { lanes, placement }: Generation): Load[] {
+  #spread(batches: readonly ExpertBatch[], { lanes, placement }: Generation): Iterable<Load> {
     const all = lanes.every(({ takes }) => takes === 'now');
     const fit = all
       ? placement

@@ -10,15 +10,18 @@ export interface Load {
   readonly buffer: ArrayBuffer;
 }
 
-/** Gathers each batch once: straight into the buffer of its lane, or by way of its own where lanes share it. */
-export function gatherLoads(
+/**
+ * Gathers each batch once: straight into the buffer of its lane, or by way of its own where lanes share it. Lane by lane,
+ * so that the first can begin while rows are gathered for the next.
+ */
+export function* gatherLoads(
   batches: readonly ExpertBatch[],
   spread: readonly (readonly Piece[])[],
   { hidden, buffers }: { hidden: number; buffers: BufferPool },
-): Load[] {
+): Generator<Load> {
   const shared = new Map<number, Float32Array>();
-  return spread.flatMap((pieces, lane) => {
-    if (pieces.length === 0) return [];
+  for (const [lane, pieces] of spread.entries()) {
+    if (pieces.length === 0) continue;
     const rows = pieces.reduce((sum, piece) => sum + piece.rows, 0);
     const buffer = buffers.take(rows * hidden * 4);
     const x = new Float32Array(buffer, 0, rows * hidden);
@@ -35,8 +38,8 @@ export function gatherLoads(
       }
       offset += piece.rows * hidden;
     }
-    return [{ lane, pieces, buffer }];
-  });
+    yield { lane, pieces, buffer };
+  }
 }
 
 /** The pieces of a load as batches of a call of its own, which gather from `buffer`: what a lane did not compute. */

@@ -104,7 +104,8 @@ export class ProcessLane implements Lane {
     this.#active++;
     this.#timer?.ref();
     try {
-      await this.#untilSettled(work);
+      // One that is ready is sent its work at once, before the rows of the next lane are gathered.
+      if (this.#state !== 'ready') await this.#untilSettled(work);
       if (isStopped(work.stop)) return { buffer: work.buffer, batches: 0, rows: 0, computeMs: 0 };
       if (this.#state !== 'ready') return this.#loss(work.buffer);
       if (this.#active === 1) this.#publish('busy');

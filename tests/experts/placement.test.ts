@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { everywhere, type Piece, pieceCost, spread } from '#turnout/experts/placement.js';
+import {
+  everywhere,
+  type Piece,
+  pieceCost,
+  placementOf,
+  placeOnDevices,
+  spread,
+} from '#turnout/experts/placement.js';
 
 const MIN_PIECE = 16;
 type Batch = { expert: number; rows: number };
@@ -140,6 +147,44 @@ describe('spread', () => {
         const placement = everywhere(batches.length, 4);
         expect(spread(batches, placement)).toEqual(spread(structuredClone(batches), placement));
       }),
+    );
+  });
+});
+
+describe('placeOnDevices', () => {
+  it('makes one process for each expert on CPUs and one for each other device', () => {
+    expect(placeOnDevices(4, { devices: ['cuda:0', 'cpu:0-1'] })).toEqual([
+      { device: 'cuda:0', experts: [0, 2] },
+      { device: 'cpu:0-1', experts: [1] },
+      { device: 'cpu:0-1', experts: [3] },
+    ]);
+    expect(placeOnDevices(2, { devices: ['webgpu'], oneProcessPer: 'expert' })).toEqual([
+      { device: 'webgpu', experts: [0] },
+      { device: 'webgpu', experts: [1] },
+    ]);
+    expect(placeOnDevices(2, {})).toEqual([0, 1].map((expert) => ({ device: 'cpu', experts: [expert] })));
+    // A device for which no expert is left has no process.
+    expect(placeOnDevices(1, { devices: ['cuda:0', 'cuda:1'] })).toEqual([
+      { device: 'cuda:0', experts: [0] },
+    ]);
+  });
+
+  it('puts every replica of an expert on another device, as many on each as can be', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 6 }),
+        fc.nat(5),
+        (experts, devices, more) => {
+          const replicas = 1 + (more % devices);
+          const names = Array.from({ length: devices }, (_, d) => `cuda:${d}`);
+          const plan = placeOnDevices(experts, { devices: names, replicas });
+          const { replicas: lanes } = placementOf(plan, experts);
+          for (const own of lanes) expect(new Set(own).size).toBe(replicas);
+          const held = names.map((name) => plan.find(({ device }) => device === name)?.experts.length ?? 0);
+          expect(Math.max(...held) - Math.min(...held)).toBeLessThanOrEqual(replicas);
+        },
+      ),
     );
   });
 });
