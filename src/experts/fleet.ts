@@ -78,7 +78,7 @@ export class Fleet {
   #next = 0;
 
   /** Throws TURNOUT_OPTIONS_INVALID. */
-  constructor(lanes: number, options: FleetOptions) {
+  constructor(options: FleetOptions) {
     const { start, limits } = options;
     const cores = availableParallelism();
     oneOf('residency', options.residency, ['packed', 'mapped']);
@@ -91,7 +91,8 @@ export class Fleet {
       startMs: whole('limits.startMs', limits?.startMs ?? START_MS),
       answerMs: whole('limits.answerMs', limits?.answerMs ?? ANSWER_MS),
     };
-    this.#carriers = Array.from({ length: Math.min(lanes, cores) }, (_, i) => this.#carrier(i, times));
+    // Each starts its thread with its first lane.
+    this.#carriers = Array.from({ length: cores }, (_, i) => this.#carrier(i, times));
     warnOnce();
   }
 

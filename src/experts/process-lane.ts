@@ -82,7 +82,8 @@ export class ProcessLane implements Lane {
     const start = ++this.#starts;
     this.#early = undefined;
     this.#become('starting');
-    const task = { lane: this.#lane, start, options: this.#options, files: this.#files };
+    const files = this.#files;
+    const task = { lane: this.#lane, start, options: this.#options, files };
     const { hidden, memory, pid } = await this.#ask<Started>('start', task);
     // A close that came meanwhile ends the process; one that died meanwhile has said so.
     const gone = this.#closed ? 'was closed' : this.#early;
@@ -91,6 +92,8 @@ export class ProcessLane implements Lane {
     this.#process = { pid, memory };
     this.#health.born();
     this.#become('ready');
+    // It was released from some of them while it started.
+    if (files !== this.#files) void this.release(this.#files);
   }
 
   async #ask<T>(task: string, input: unknown): Promise<T> {
@@ -148,6 +151,7 @@ export class ProcessLane implements Lane {
    */
   async hold(files: readonly HeldExpert[], fresh: readonly HeldExpert[]): Promise<void> {
     while (this.#state === 'starting') await this.#changed.promise;
+    if (this.#closed) throw this.#error('was closed');
     if (this.#state === 'dead') return this.#startWith([files, fresh]);
     const start = this.#starts;
     try {

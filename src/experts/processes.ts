@@ -54,7 +54,7 @@ export async function openProcesses(
   const plan = planOf(experts, options);
   const placement = placementOf(plan, experts);
   const versions = await Promise.all(files.map(firstVersion));
-  const fleet = new Fleet(plan.length, options);
+  const fleet = new Fleet(options);
   try {
     const lanes = await fleet.start(
       plan.map((lane) => ({ device: lane.device, files: lane.experts.map((e) => versions[e]!) })),

@@ -9,7 +9,7 @@ import { openProcesses, type ProcessesBackend, type ProcessesOptions } from '#tu
 import { batchOf, bytesOf } from '../contracts/backend.contract.js';
 import { temporaryFolder } from '../support/babel.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
-import { allReady, pidsOf } from '../support/processes.js';
+import { allReady, pidsOf, signal } from '../support/processes.js';
 
 const HIDDEN = 32;
 const SPEC = { experts: 4, hidden: HIDDEN, inner: 48, activation: 'relu' } as const;
@@ -97,6 +97,28 @@ describe('a new version of an expert', () => {
     for (const pid of pidsOf(backend)) process.kill(pid, 'SIGKILL');
     expect((await backend.run(all())).outputs).toEqual([before[0], after[1], before[2], before[3]]);
   });
+
+  it.skipIf(process.platform !== 'linux')(
+    'is all that is left of an expert, also where a process died meanwhile',
+    async () => {
+      await using backend = await open({ residency: 'mapped' });
+      for (const kill of [0, 30, 80]) {
+        signal(pidsOf(backend)[0]!, 'SIGKILL');
+        await sleep(kill);
+        for (const set of [fresh, old]) await backend.update({ experts: [versionOf(1, set.files[1]!.path)] });
+        await allReady(backend);
+      }
+      const mapped = () =>
+        pidsOf(backend).map((pid) => {
+          const maps = readFileSync(`/proc/${pid}/maps`, 'latin1');
+          return [old, fresh].map(({ files }) => maps.includes(dataOf(files[1]!.path)));
+        });
+      await expect.poll(mapped).toEqual([
+        [true, false],
+        [true, false],
+      ]);
+    },
+  );
 
   it('under the same name, renamed over the old files, with processes that die at any moment', async () => {
     const expected = await expectations();
