@@ -28,8 +28,8 @@ const NUMBERED: ReadonlySet<string> = new Set(['dml', ...Object.keys(VISIBLE)]);
 
 /** `cpu`, `cpu:LIST` (0, 0-1, 0,2), or `provider[:N]`. Throws TURNOUT_OPTIONS_INVALID. */
 export function parseDevice(name: string): Device {
-  const match = /^([a-z][a-z0-9]*)(?::([0-9][0-9,-]*))?$/.exec(name);
-  const [, provider, place] = match ?? [];
+  const match = typeof name === 'string' && /^([a-z][a-z0-9]*)(?::([0-9][0-9,-]*))?$/.exec(name);
+  const [, provider, place] = match || [];
   const isCpu = provider === 'cpu';
   const valid = place === undefined || (isCpu ? cpuNumbers(place) !== undefined : /^\d{1,4}$/.test(place));
   if (!provider || !valid) {

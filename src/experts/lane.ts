@@ -30,8 +30,11 @@ export interface LaneLoss {
 
 /** A place that computes the work of one layer call at a time, in the order of arrival. */
 export interface Lane {
-  /** Whether it computes at once (`now`), after it has started (`soon`), or refuses for a while (`refuses`). */
-  readonly takes: 'now' | 'soon' | 'refuses';
+  /**
+   * Whether it computes the expert with this key at once (`now`), after it has started (`soon`), or not in this while
+   * (`refuses`).
+   */
+  takes(key: number): 'now' | 'soon' | 'refuses';
   /** Throws what the experts throw, or TURNOUT_LANE_DIED where the rows are lost with the lane. */
   compute(work: LaneWork): Promise<LaneResult | LaneLoss>;
   stats(): Omit<LaneStats, 'experts'>;

@@ -90,21 +90,22 @@ export class LanesBackend implements ExpertBackend {
   }
 
   async run(batches: readonly ExpertBatch[], options: RunOptions = {}): Promise<ExpertResults> {
-    return withinLimits(options, async (stop) => {
-      this.#calls.enter();
-      const { generation, calls } = this.#current;
-      calls.enter();
-      const patience = this.#drops ? new Patience(options.timeoutMs) : undefined;
-      try {
+    this.#calls.enter();
+    const { generation, calls } = this.#current;
+    calls.enter();
+    const patience = this.#drops ? new Patience(options.timeoutMs) : undefined;
+    try {
+      return await withinLimits(options, async (stop) => {
         checkBatches(batches, this);
         const late = patience?.over;
-        return await this.#runAll(batches, { generation, stop, tries: 1, ...(late && { late }) });
-      } finally {
-        patience?.end();
-        calls.leave();
-        this.#calls.leave();
-      }
-    });
+        return this.#runAll(batches, { generation, stop, tries: 1, ...(late && { late }) });
+      });
+    } finally {
+      // Also where its work goes on for nobody: what closes or updates does not wait for that.
+      patience?.end();
+      calls.leave();
+      this.#calls.leave();
+    }
   }
 
   async #runAll(batches: readonly ExpertBatch[], call: Call): Promise<ExpertResults> {
@@ -152,11 +153,10 @@ export class LanesBackend implements ExpertBackend {
   }
 
   /** Spreads over the lanes that can compute soonest, among those that hold each expert. */
-  #spread(batches: readonly ExpertBatch[], { lanes, placement }: Generation): Iterable<Load> {
-    const all = lanes.every(({ takes }) => takes === 'now');
-    const fit = all
-      ? placement
-      : { ...placement, replicas: placement.replicas.map((own) => best(own, lanes)) };
+  #spread(batches: readonly ExpertBatch[], { lanes, placement, keys }: Generation): Iterable<Load> {
+    const replicas = [...placement.replicas];
+    for (const { expert } of batches) replicas[expert] = best(replicas[expert]!, lanes, keys[expert]!);
+    const fit = { ...placement, replicas };
     const loads = {
       busy: lanes.map((lane) => this.#busy.get(lane) ?? 0),
       paces: lanes.map((lane) => this.#paces.of(lane)),
@@ -210,11 +210,13 @@ export class LanesBackend implements ExpertBackend {
     { batches, call }: { batches: readonly ExpertBatch[]; call: Call },
   ): Promise<{ outputs: (Float32Array | undefined)[]; computeMs: number }> {
     const left = batchesOf(load, loss.buffer, { batches, hidden: this.hidden });
-    const { lanes, placement } = call.generation;
+    const { lanes, placement, keys } = call.generation;
     const gone = isStopped(call.stop) || call.tries >= MAX_TRIES;
     const stuck = new Set(
       left.filter(
-        ({ expert }) => gone || placement.replicas[expert]!.every((lane) => lanes[lane]!.takes === 'refuses'),
+        ({ expert }) =>
+          gone ||
+          placement.replicas[expert]!.every((lane) => lanes[lane]!.takes(keys[expert]!) === 'refuses'),
       ),
     );
     const [first] = stuck;
@@ -259,13 +261,11 @@ function costOf(pieces: readonly Piece[]): number {
   return pieces.reduce((sum, { rows }) => sum + pieceCost(rows), 0);
 }
 
-/** Of the lanes that hold an expert, those that can compute soonest. */
-function best(own: readonly number[], lanes: readonly Lane[]): readonly number[] {
-  for (const takes of ['now', 'soon'] as const) {
-    const some = own.filter((lane) => lanes[lane]!.takes === takes);
-    if (some.length > 0) return some;
-  }
-  return own;
+/** Of the lanes that hold an expert, those that can compute this version of it soonest. */
+function best(own: readonly number[], lanes: readonly Lane[], key: number): readonly number[] {
+  const takes = own.map((lane) => lanes[lane]!.takes(key));
+  const soonest = (['now', 'soon'] as const).find((when) => takes.includes(when));
+  return soonest === undefined ? own : own.filter((_, i) => takes[i] === soonest);
 }
 
 function lostError(expert: number, tries: number, cause: TurnoutError): TurnoutError {

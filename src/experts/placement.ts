@@ -30,6 +30,7 @@ export function placeOnDevices(
   options: { devices?: readonly string[]; oneProcessPer?: 'expert' | 'device'; replicas?: number },
 ): LanePlan[] {
   const { devices = ['cpu'], replicas = 1, oneProcessPer } = options;
+  if (!Array.isArray(devices)) throw badPlan('expected devices to be a list of names');
   if (devices.length === 0) throw badPlan('expected at least one device, got none');
   if (!Number.isInteger(replicas) || replicas < 1 || replicas > devices.length) {
     throw badPlan(`expected replicas from 1 to the ${devices.length} devices, got ${replicas}`);
@@ -41,7 +42,8 @@ export function placeOnDevices(
     const own = Array.from({ length: experts }, (_, e) => e).filter(
       (e) => (d - e + experts * devices.length) % devices.length < replicas,
     );
-    const together = oneProcessPer === undefined ? !/^cpu(:|$)/.test(device) : oneProcessPer === 'device';
+    const together =
+      oneProcessPer === undefined ? !/^cpu(:|$)/.test(String(device)) : oneProcessPer === 'device';
     if (together) return own.length > 0 ? [{ device, experts: own }] : [];
     return own.map((expert) => ({ device, experts: [expert] }));
   });
@@ -49,8 +51,10 @@ export function placeOnDevices(
 
 /** The placement that lanes make. Throws TURNOUT_OPTIONS_INVALID where an expert is on none, is unknown, or is named twice. */
 export function placementOf(lanes: readonly LanePlan[], experts: number): Placement {
+  if (!Array.isArray(lanes)) throw badPlan('expected a list of lanes');
   const replicas: number[][] = Array.from({ length: experts }, () => []);
   for (const [lane, plan] of lanes.entries()) {
+    if (!Array.isArray(plan?.experts)) throw badPlan(`lane ${lane}: expected {device, experts: [...]}`);
     if (plan.experts.length === 0) throw badPlan(`lane ${lane}: expected at least one expert, got none`);
     for (const expert of plan.experts) {
       const own = replicas[expert];

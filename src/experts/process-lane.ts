@@ -3,7 +3,7 @@ import { TurnoutError } from '../errors.js';
 import type { LaneStats } from './backend.js';
 import type { Device } from './device.js';
 import type { Lane, LaneLoss, LaneResult, LaneWork } from './lane.js';
-import { isStopped } from './limits.js';
+import { isStopped, onStopped } from './limits.js';
 import type { CarrierPool } from './pool.js';
 import type { Died, Started } from './process-carrier.js';
 import type { Held, Ran } from './process-link.js';
@@ -25,6 +25,10 @@ export interface LaneEvent {
 type LaneState = Exclude<LaneStats['state'], 'busy'>;
 
 const laneChannel = channel('turnout:lane');
+/** A process that is killed while it starts for an update may be so once or twice. */
+const START_TRIES = 3;
+/** What a start throws whose files are not there any more. */
+const GONE_CODES: readonly string[] = ['TURNOUT_EXPERT_CHANGED', 'TURNOUT_FILE_MISSING'];
 const NO_PROCESS = { memory: { rss: 0, private: null } };
 
 /**
@@ -42,6 +46,7 @@ export class ProcessLane implements Lane {
   readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
   /** What the process holds, or will once it has started. */
   #files: readonly HeldExpert[] = [];
+  #keys: ReadonlySet<number> = new Set();
   #state: LaneState = 'starting';
   #starts = 0;
   #closed = false;
@@ -61,18 +66,27 @@ export class ProcessLane implements Lane {
     this.device = options.device;
   }
 
+  #assign(files: readonly HeldExpert[]): void {
+    this.#files = files;
+    this.#keys = new Set(files.map(({ key }) => key));
+  }
+
   get files(): readonly HeldExpert[] {
     return this.#files;
   }
 
-  get takes(): 'now' | 'soon' | 'refuses' {
-    if (this.#state === 'ready') return 'now';
-    return this.#state === 'dead' && this.#health.circuit === 'open' ? 'refuses' : 'soon';
+  takes(key: number): 'now' | 'soon' | 'refuses' {
+    if (this.#refuses() || !this.#keys.has(key)) return 'refuses';
+    return this.#state === 'ready' ? 'now' : 'soon';
+  }
+
+  #refuses(): boolean {
+    return this.#state === 'draining' || (this.#state === 'dead' && this.#health.circuit === 'open');
   }
 
   /** The first start: throws what is wrong instead of trying again. */
   async open(files: readonly HeldExpert[]): Promise<void> {
-    this.#files = files;
+    this.#assign(files);
     await this.#start().catch((error: TurnoutError) => {
       throw error.code === 'TURNOUT_LANE_DIED' ? this.#error(error.message, error) : error;
     });
@@ -110,7 +124,9 @@ export class ProcessLane implements Lane {
       // One that is ready is sent its work at once, before the rows of the next lane are gathered.
       if (this.#state !== 'ready') await this.#untilSettled(work);
       if (isStopped(work.stop)) return { buffer: work.buffer, batches: 0, rows: 0, computeMs: 0 };
-      if (this.#state !== 'ready') return this.#loss(work.buffer);
+      // An update may have left it without earlier versions.
+      const holds = work.batches.every(({ expert }) => this.takes(expert) === 'now');
+      if (!holds) return this.#loss(work.buffer);
       if (this.#active === 1) this.#publish('busy');
       return await this.#send(work);
     } finally {
@@ -121,8 +137,12 @@ export class ProcessLane implements Lane {
 
   /** Waits while it starts or is about to; not where it refuses, nor where nobody waits any more. */
   async #untilSettled({ stop }: LaneWork): Promise<void> {
-    while (this.takes === 'soon' && this.#state !== 'draining' && !isStopped(stop))
-      await this.#changed.promise;
+    const stopped = deferred();
+    const unwatch = stop && onStopped(stop, stopped.resolve);
+    while (this.#state !== 'ready' && !this.#refuses() && !isStopped(stop)) {
+      await Promise.race([this.#changed.promise, stopped.promise]);
+    }
+    unwatch?.();
   }
 
   async #send(work: LaneWork): Promise<LaneResult | LaneLoss> {
@@ -157,7 +177,7 @@ export class ProcessLane implements Lane {
     try {
       const { memory } = await this.#ask<Held>('hold', { lane: this.#lane, start, files });
       this.#process = { ...this.#process, memory };
-      this.#files = files;
+      this.#assign(files);
     } catch (error) {
       const { code, message } = error as TurnoutError;
       if (code !== 'TURNOUT_LANE_DIED') throw error;
@@ -166,26 +186,40 @@ export class ProcessLane implements Lane {
     }
   }
 
-  async #startWith([files, ...others]: readonly (readonly HeldExpert[])[]): Promise<void> {
+  /** Starts it with the first of these sets whose files are there. */
+  async #startWith(sets: readonly (readonly HeldExpert[])[], tries = START_TRIES): Promise<void> {
+    const [files, ...others] = sets;
     const before = this.#files;
     clearTimeout(this.#timer);
-    this.#files = files!;
+    this.#assign(files!);
     try {
       await this.#start();
     } catch (error) {
-      this.#files = before;
-      if (others.length > 0) return this.#startWith(others);
-      this.#startAgain((error as Error).message);
+      this.#assign(before);
+      const { code, message } = error as TurnoutError;
+      if (GONE_CODES.includes(code) && others.length > 0) return this.#startWith(others);
+      const again = code === 'TURNOUT_LANE_DIED' && tries > 1 && !this.#closed;
+      if (again) return this.#startWith(sets, tries - 1);
+      this.#startAgain(message);
       throw error;
     }
   }
 
   /** Lets go of all experts but these, also after a restart. */
   async release(files: readonly HeldExpert[]): Promise<void> {
-    this.#files = files;
+    const held = this.#keys;
+    this.#assign(files);
     if (this.#state !== 'ready') return;
-    // One that dies meanwhile holds these alone once it is back.
-    await this.#ask<Held>('hold', { lane: this.#lane, start: this.#starts, files }).catch(() => {});
+    // An update that failed may have left it without some of these.
+    this.#keys = new Set(files.flatMap(({ key }) => (held.has(key) ? [key] : [])));
+    try {
+      await this.#ask<Held>('hold', { lane: this.#lane, start: this.#starts, files });
+      this.#assign(files);
+    } catch (error) {
+      // One that died meanwhile holds these alone once it is back. One that cannot open them must not go on without.
+      if ((error as TurnoutError).code === 'TURNOUT_LANE_DIED') return;
+      await this.#carrier.run('stop', this.#lane).catch(() => {});
+    }
   }
 
   /** The process is gone: the next one follows, at once or after a while. */
@@ -204,6 +238,7 @@ export class ProcessLane implements Lane {
   #startAgain(reason: string): void {
     this.#lastDeath = reason;
     this.#process = NO_PROCESS;
+    this.#assign(this.#files);
     const wait = this.#health.died();
     this.#become('dead', reason);
     this.#timer = setTimeout(() => {

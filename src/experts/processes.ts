@@ -6,7 +6,7 @@ import { LanesBackend } from './lanes-backend.js';
 import { type LanePlan, placementOf, placeOnDevices } from './placement.js';
 import type { ProcessLane } from './process-lane.js';
 import type { HeldExpert } from './process-messages.js';
-import { checkSum, marksOf } from './versions.js';
+import { checkSum, checkSummed, marksOf, type SummedFile } from './versions.js';
 
 export interface ProcessesOptions extends FleetOptions {
   /** Where experts compute: `cpu`, `cpu:0-1`, `cuda:0`, `webgpu`, ...; `['cpu']` where left out. */
@@ -29,13 +29,10 @@ export interface BackendUpdate {
 }
 
 /** A new version of an expert: its files, with their SHA-256 in hexadecimal. */
-export interface ExpertUpdate {
+export interface ExpertUpdate extends SummedFile {
   readonly expert: number;
-  /** The ONNX file. */
-  readonly path: string;
-  readonly sha256: string;
   /** Its external data, where it has any. */
-  readonly data?: readonly { readonly path: string; readonly sha256: string }[];
+  readonly data?: readonly SummedFile[];
 }
 
 /**
@@ -112,8 +109,9 @@ export class ProcessesBackend extends LanesBackend {
     return result;
   }
 
-  async #update({ placement, experts = [] }: BackendUpdate): Promise<void> {
+  async #update(update: BackendUpdate): Promise<void> {
     this.checkOpen();
+    const { placement, experts = [] } = checkUpdate(update);
     const plan = placement ?? this.#plan();
     const replicas = placementOf(plan, this.experts);
     const versions = await this.#newVersions(experts);
@@ -146,6 +144,7 @@ export class ProcessesBackend extends LanesBackend {
         throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { expert });
       }
       const files = [{ path, sha256 }, ...data];
+      for (const file of files) checkSummed(file, `expert ${expert}`);
       // Taken first, so that a file that is replaced after its sum was right does not pass for it.
       const marks = await marksOf(files.map((file) => file.path));
       for (const file of files) await checkSum(file.path, file.sha256);
@@ -158,4 +157,11 @@ export class ProcessesBackend extends LanesBackend {
     await this.#updating;
     await this.#fleet.close();
   }
+}
+
+/** Throws TURNOUT_OPTIONS_INVALID for what is no update at all. */
+export function checkUpdate<U extends { readonly experts?: readonly unknown[] }>(update: U): U {
+  if (typeof update === 'object' && update !== null && Array.isArray(update.experts ?? [])) return update;
+  const message = `update: expected {placement?, experts?: [...]}, got ${JSON.stringify(update)}`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
 }

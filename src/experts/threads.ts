@@ -64,8 +64,6 @@ const CARRIER = fileURLToPath(new URL('./carrier.js', import.meta.url));
 class ThreadLane implements Lane {
   /** H, once opened. */
   hidden = 0;
-  /** While it is being replaced, calls wait behind its start. */
-  readonly takes = 'now';
   readonly #lane: number;
   readonly #pool: CarrierPool;
   readonly #done = { calls: 0, batches: 0, rows: 0 };
@@ -123,6 +121,11 @@ class ThreadLane implements Lane {
     this.#state = 'dead';
     // Calls that come meanwhile wait behind it and get its error themselves.
     if (wasReady) this.open().catch(() => {});
+  }
+
+  /** While it is being replaced, calls wait behind its start. */
+  takes(): 'now' {
+    return 'now';
   }
 
   stats(): ReturnType<Lane['stats']> {

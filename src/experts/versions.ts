@@ -26,6 +26,20 @@ export async function checkMarks(marks: Marks): Promise<void> {
   }
 }
 
+/** A file of a new version, with its SHA-256 in hexadecimal. */
+export interface SummedFile {
+  readonly path: string;
+  readonly sha256: string;
+}
+
+/** Throws TURNOUT_OPTIONS_INVALID where a file has no path or no sum. */
+export function checkSummed(file: SummedFile, where: string): void {
+  const ok = typeof file?.path === 'string' && /^[0-9a-f]{64}$/i.test(String(file.sha256));
+  if (ok) return;
+  const message = `${where}: expected {path, sha256} with 64 hexadecimal digits, got ${JSON.stringify(file)}`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
+}
+
 /** Throws TURNOUT_EXPERT_CHANGED where the bytes of a file do not have this SHA-256 (hexadecimal). */
 export async function checkSum(path: string, expected: string): Promise<void> {
   const hash = createHash('sha256');

@@ -2,7 +2,7 @@ import { dirname, join, resolve } from 'node:path';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend, ExpertFile, Residency } from '../experts/backend.js';
 import { openInline } from '../experts/inline.js';
-import { openProcesses, type ProcessesOptions } from '../experts/processes.js';
+import { checkUpdate, openProcesses, type ProcessesOptions } from '../experts/processes.js';
 import { openThreads } from '../experts/threads.js';
 import { type Gate, openGate } from '../gate.js';
 import { type LayerParts, MoeLayer } from '../moe-layer.js';
@@ -108,7 +108,8 @@ export class OpenLayer extends MoeLayer implements AsyncDisposable {
   }
 
   /** As `update` of a MoeModel, for this layer. */
-  async update({ experts = [], ...placement }: LayerUpdate): Promise<void> {
+  async update(update: LayerUpdate): Promise<void> {
+    const { experts = [], ...placement } = checkUpdate(update);
     const own = { first: 0, experts: this.router.computed, shared: this.#shared };
     const versions = experts.map((version) => ({ ...version, layer: 0 }));
     await updateBackend(this.backend, { ...placement, experts: versions }, [own]);

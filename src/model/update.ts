@@ -3,7 +3,8 @@ import { dirname, resolve } from 'node:path';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend } from '../experts/backend.js';
 import type { LanePlan } from '../experts/placement.js';
-import { type ExpertUpdate, ProcessesBackend } from '../experts/processes.js';
+import { checkUpdate, type ExpertUpdate, ProcessesBackend } from '../experts/processes.js';
+import { checkSummed } from '../experts/versions.js';
 import type { Manifest } from './manifest.js';
 import { readOnnx, readOnnxBytes } from './onnx.js';
 
@@ -45,9 +46,10 @@ export function layerExperts({ layers }: Manifest): LayerExperts[] {
 /** Hands an update to the backend in its own numbers, once all that the new versions read is known to be summed. */
 export async function updateBackend(
   backend: ExpertBackend,
-  { placement, experts = [] }: ModelUpdate,
+  update: ModelUpdate,
   layers: readonly LayerExperts[],
 ): Promise<void> {
+  const { placement, experts = [] } = checkUpdate(update);
   if (!(backend instanceof ProcessesBackend)) {
     const message = `update: expected the backend processes, got ${backend.kind}; it alone changes while calls go on`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { backend: backend.kind });
@@ -90,6 +92,7 @@ function numberOf(
  * not listed would come in unchecked. The graph looked at is the one that was summed, whatever becomes of the file.
  */
 async function summedFiles(update: ExpertUpdate, where: string): Promise<ExpertUpdate> {
+  for (const file of [update, ...(update.data ?? [])]) checkSummed(file, where);
   const path = resolve(update.path);
   const data = (update.data ?? []).map((file) => ({ ...file, path: resolve(file.path) }));
   const bytes = await readOnnxBytes(path);

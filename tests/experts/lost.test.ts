@@ -127,6 +127,15 @@ describe('an expert that cannot be had', () => {
     expect((await backend.run([batch(1)])).outputs).toHaveLength(1);
   });
 
+  it('does not keep a close waiting for a call that is over, in a process that never answers', async () => {
+    const backend = await silentOnce();
+    await backend.run([batch(1)], { timeoutMs: 100 });
+    const from = performance.now();
+    await backend.close();
+    // The process is given five seconds to end by itself.
+    expect(performance.now() - from).toBeLessThan(10_000);
+  }, 30_000);
+
   it('does not keep a close waiting', async () => {
     const backend = await open();
     for (const lane of [0, 1, 2]) stop(backend, lane);

@@ -142,6 +142,12 @@ describe('processes', () => {
       { devices: ['cpu'], replicas: 2 },
       { replicas: 0 },
       { oneProcessPer: 'layer' as 'expert' },
+      { devices: 'cpu:0' as never },
+      { devices: [undefined] as never },
+      { placement: {} as never },
+      { placement: [null] as never },
+      { placement: [{ device: 'cpu' }] as never },
+      { placement: [{ experts: [0, 1, 2, 3, 4] }] as never },
       { placement: [] },
       { placement: [{ device: 'cpu', experts: [0, 1, 2, 3, 3, 4] }] },
       {

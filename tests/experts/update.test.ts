@@ -9,7 +9,7 @@ import { openProcesses, type ProcessesBackend, type ProcessesOptions } from '#tu
 import { batchOf, bytesOf } from '../contracts/backend.contract.js';
 import { temporaryFolder } from '../support/babel.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
-import { allReady, pidsOf, signal } from '../support/processes.js';
+import { allReady, childrenOf, pidsOf, signal } from '../support/processes.js';
 
 const HIDDEN = 32;
 const SPEC = { experts: 4, hidden: HIDDEN, inner: 48, activation: 'relu' } as const;
@@ -56,6 +56,8 @@ function load(backend: ProcessesBackend, { before, after }: Awaited<ReturnType<t
       expect(outputs[4]).toEqual(outputs[1]);
       expect([outputs[0], outputs[2], outputs[3]]).toEqual([before[0], before[2], before[3]]);
       seen[version]++;
+      // Comparing takes longer than computing: others have their turn too.
+      await sleep(1);
     }
   };
   const callers = Promise.all(Array.from({ length: 6 }, caller));
@@ -142,6 +144,72 @@ describe('a new version of an expert', () => {
     await allReady(backend);
     for (let i = 0; i < 4; i++) {
       expect((await backend.run(all())).outputs).toEqual(expected.before.with(1, expected.after[1]!));
+    }
+  });
+
+  it('loses no call of a replica where a process dies while it starts for the update', async () => {
+    const expected = await expectations();
+    await using backend = await open();
+    const running = load(backend, expected);
+    for (const set of [fresh, old, fresh]) {
+      signal(pidsOf(backend)[0]!, 'SIGKILL');
+      const update = backend.update({ experts: [versionOf(1, set.files[1]!.path)] });
+      // The one that takes its place, before it is ready.
+      const before = childrenOf(process.pid);
+      await expect.poll(() => childrenOf(process.pid).find((pid) => !before.includes(pid))).toBeDefined();
+      signal(childrenOf(process.pid).find((pid) => !before.includes(pid))!, 'SIGKILL');
+      await update;
+    }
+    await running.stop();
+    expect(running.seen.after).toBeGreaterThan(0);
+  }, 30_000);
+
+  it('renamed over the old files, in an update that fails: replicas of the old version go on alone', async () => {
+    const { before } = await expectations();
+    const folder = temporaryFolder();
+    await cp(old.folder, folder, { recursive: true });
+    const files = old.files.map(({ path }) => path.replace(old.folder, folder));
+    await using backend = await openProcesses(
+      files.map((path) => ({ path, data: [dataOf(path)] })),
+      { devices: ['cpu', 'cpu'], oneProcessPer: 'device', replicas: 2 },
+    );
+    for (const file of [files[1]!, dataOf(files[1]!)]) {
+      await cp(file.replace(folder, fresh.folder), `${file}.new`);
+      renameSync(`${file}.new`, file);
+    }
+    signal(pidsOf(backend)[0]!, 'SIGKILL');
+    await expect.poll(() => backend.lanes()[0]!.process!.lastDeath).toContain('was replaced');
+    const all4 = [0, 1, 2, 3];
+    const placement = [
+      ...Array(2).fill({ device: 'cpu', experts: all4 }),
+      { device: 'nowhere', experts: [0] },
+    ];
+    const update = backend.update({ placement, experts: [versionOf(1, files[1]!)] });
+    await expect(update).rejects.toMatchObject({ code: 'TURNOUT_DEVICE_UNAVAILABLE' });
+    for (let i = 0; i < 50; i++) {
+      const { outputs } = await backend.run(all());
+      expect(outputs).toEqual(before);
+      await sleep(10);
+    }
+  }, 30_000);
+
+  it('that is none is refused', async () => {
+    await using backend = await open();
+    const version = versionOf(1, fresh.files[1]!.path);
+    const { sha256: _, ...unsummed } = version;
+    const bad = [
+      undefined,
+      null,
+      { experts: {} },
+      { experts: [unsummed] },
+      { experts: [{ ...version, path: 7 }] },
+    ];
+    for (const data of [[{ path: version.data[0]!.path }], [null]])
+      bad.push({ experts: [{ ...version, data }] });
+    for (const update of bad) {
+      await expect(backend.update(update as never), JSON.stringify(update)).rejects.toMatchObject({
+        code: 'TURNOUT_OPTIONS_INVALID',
+      });
     }
   });
 

@@ -177,7 +177,7 @@ describe('MoeModel.update refuses', { timeout: 60_000 }, () => {
     await expect(model.update({ placement })).rejects.toMatchObject(
       refused('TURNOUT_OPTIONS_INVALID', /expert 1$/),
     );
-    const absent = { layer: 0, expert: 0, path: '/nowhere.onnx', sha256: '' };
+    const absent = { layer: 0, expert: 0, path: '/nowhere.onnx', sha256: '0'.repeat(64) };
     await expect(model.update({ experts: [absent] })).rejects.toMatchObject(
       refused('TURNOUT_FILE_MISSING', /nowhere/),
     );

@@ -1,5 +1,5 @@
 // An expert process that breaks one rule of the link, once: ROGUE_FAULT names it, and it takes the file ROGUE_ONCE away.
-import { unlinkSync } from 'node:fs';
+import { ftruncateSync, unlinkSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { encodeFrame } from '../../dist/src/experts/frames.js';
 import { Host } from '../../dist/src/experts/host.js';
@@ -33,6 +33,10 @@ const FAULTS = {
   batches: () => ran(2, 1, 64, { batches: 5 }).forEach((part) => send(part)),
   unfinished: () => ran(2, 1, 64, { batches: 0, rows: 0 }).forEach((part) => send(part)),
   elsewhere: () => ran(2, 256, 64).forEach((part) => send(part)),
+  shortened: (parts) => {
+    ftruncateSync(4, 1000);
+    for (const part of parts) send(part);
+  },
   silent: () => {},
   exit: () => process.exit(3),
   abort: () => process.abort(),
