@@ -47,7 +47,7 @@ const inside = imports.filter(({ to }) => to.endsWith('.ts'));
 /** Third-party packages with one home each. */
 const HOMES: Record<string, RegExp> = {
   'onnxruntime-node': /^experts\/session\.ts$/,
-  piscina: /^experts\/(pool|carrier|process-carrier)\.ts$/,
+  piscina: /^experts\/(pool|transferring)\.ts$/,
   msgpackr: /^experts\/frames\.ts$/,
   fastify: /^server\//,
   protobufjs: /^model\/onnx-proto\.ts$/,

@@ -1,5 +1,4 @@
 import { workerData } from 'node:worker_threads';
-import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
@@ -7,6 +6,7 @@ import type { LaneResult, LaneWork } from './lane.js';
 import { isStopped } from './limits.js';
 import { type Answer, answer } from './remote-error.js';
 import { duringTask, type GuardState, isEnding } from './thread-guard.js';
+import { transferring } from './transferring.js';
 
 /* What runs in a carrier thread: an inline backend, and the two tasks that its pool sends, one at a time. */
 
@@ -60,10 +60,4 @@ function checkAlive(): void {
       lane,
     });
   }
-}
-
-/** `value` as piscina sends it: with `buffer` transferred instead of cloned. */
-function transferring<T extends object>(value: T, buffer: ArrayBuffer): T {
-  const sent = { [transferableSymbol]: buffer, [valueSymbol]: value };
-  return move(sent as unknown as Parameters<typeof move>[0]) as unknown as T;
 }

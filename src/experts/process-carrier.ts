@@ -1,5 +1,4 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { TurnoutError } from '../errors.js';
 import { ExpertProcess, type TimeLimits } from './expert-process.js';
 import type { LaneWork } from './lane.js';
@@ -8,6 +7,7 @@ import type { HeldExpert } from './process-messages.js';
 import { type Answer, answer } from './remote-error.js';
 import type { SpawnOptions } from './spawn.js';
 import { ending, type GuardState, hold as holdThread } from './thread-guard.js';
+import { transferring } from './transferring.js';
 
 /* What runs in a carrier thread that owns expert processes, and the tasks that its pool sends, many at a time. */
 
@@ -120,10 +120,4 @@ function startError(error: Error, { device }: SpawnOptions): Error {
   const [, why] = /taskset: (.*?)\)?$/m.exec(error.message) ?? [];
   if (why === undefined) return error;
   return new TurnoutError('TURNOUT_DEVICE_UNAVAILABLE', `${device.name}: ${why}`, { device: device.name });
-}
-
-/** `value` as piscina sends it: with `buffer` transferred instead of cloned. */
-function transferring<T extends object>(value: T, buffer: ArrayBuffer): T {
-  const sent = { [transferableSymbol]: buffer, [valueSymbol]: value };
-  return move(sent as unknown as Parameters<typeof move>[0]) as unknown as T;
 }

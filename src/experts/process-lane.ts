@@ -1,6 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { TurnoutError } from '../errors.js';
 import type { LaneStats } from './backend.js';
+import { deferred } from './deferred.js';
 import type { Device } from './device.js';
 import type { Lane, LaneLoss, LaneResult, LaneWork } from './lane.js';
 import { isStopped, onStopped } from './limits.js';
@@ -312,12 +313,4 @@ export class ProcessLane implements Lane {
       ...(reason !== undefined && { reason }),
     } satisfies LaneEvent);
   }
-}
-
-function deferred(): { readonly promise: Promise<void>; resolve(): void } {
-  let resolve!: () => void;
-  const promise = new Promise<void>((settle) => {
-    resolve = settle;
-  });
-  return { promise, resolve };
 }

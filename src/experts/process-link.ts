@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
+import { deferred } from './deferred.js';
 import {
   bytesOf,
   encodeFrame,
@@ -147,7 +148,7 @@ export class ProcessLink {
     // Before it counts: a message that is too large is refused and the link goes on.
     const parts = encodeFrame({ ...request, id }, work?.matrix, work?.inFile);
     this.#id = id;
-    const { promise, ...settle } = withResolvers<Answer>();
+    const { promise, ...settle } = deferred<Answer>();
     const waiting: Waiting = { id, op, work, since: performance.now(), cancelled: false, ...settle };
     this.#waiting.push(waiting);
     this.#write(parts);
@@ -209,21 +210,6 @@ function checkRan(
   if (!whole && !(cancelled && batches <= asked && rows <= matrix.rows)) {
     throw invalid(`ran: expected ${asked} batches of ${matrix.rows} rows, got ${batches} of ${rows}`);
   }
-}
-
-/** As Promise.withResolvers, which Node has from 22 on. */
-function withResolvers<T>(): {
-  promise: Promise<T>;
-  resolve(value: T): void;
-  reject(error: Error): void;
-} {
-  let resolve!: (value: T) => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<T>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  return { promise, resolve, reject };
 }
 
 function invalid(message: string): TurnoutError {

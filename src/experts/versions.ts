@@ -42,12 +42,17 @@ export function checkSummed(file: SummedFile, where: string): void {
 
 /** Throws TURNOUT_EXPERT_CHANGED where the bytes of a file do not have this SHA-256 (hexadecimal). */
 export async function checkSum(path: string, expected: string): Promise<void> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  const got = hash.digest('hex');
+  const got = await sha256Of(path);
   if (got === expected.toLowerCase()) return;
   const message = `${path}: expected sha256 ${expected}, got ${got}`;
   throw new TurnoutError('TURNOUT_EXPERT_CHANGED', message, { file: path, expected, got });
+}
+
+/** SHA-256 of a file of any length, in hexadecimal. */
+export async function sha256Of(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
 }
 
 async function markOf(path: string): Promise<string> {

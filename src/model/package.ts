@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { join, posix, resolve, sep } from 'node:path';
 import { TurnoutError } from '../errors.js';
+import { sha256Of } from '../experts/versions.js';
 import { checkPath, MANIFEST_LIMITS, type Manifest, modelFiles, parseManifest } from './manifest.js';
 import { type OnnxSummary, readOnnxFile } from './onnx.js';
 import { checkShapes } from './shapes.js';
@@ -120,7 +119,7 @@ async function checkFile(pkg: Package, file: string, checksums: 'verify' | 'skip
     );
   }
   if (checksums === 'skip') return;
-  const got = await sha256(path);
+  const got = await sha256Of(path);
   if (got !== expected.sha256) {
     throw new TurnoutError(
       'TURNOUT_PACKAGE_CHECKSUM_MISMATCH',
@@ -128,12 +127,6 @@ async function checkFile(pkg: Package, file: string, checksums: 'verify' | 'skip
       { file, expected: expected.sha256, got },
     );
   }
-}
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }
 
 /** Reads one ONNX file and checks that its external data lies in listed files, within their length. */
