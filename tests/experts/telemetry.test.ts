@@ -21,8 +21,8 @@ async function filesOf(open: string, env: Record<string, string> = {}): Promise<
     const files = ${JSON.stringify(set.files)};
     const backend = await ${open};
     await backend.close();`;
-  const { ORT_DISABLE_TELEMETRY: _, ...inherited } = process.env;
-  const options = { env: { ...inherited, TMPDIR: folder, ...env } };
+  // Nothing else is handed down: CI, GITHUB_ACTIONS and their like turn telemetry off by themselves.
+  const options = { env: { PATH: process.env.PATH, HOME: folder, TMPDIR: folder, ...env } };
   await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', program], options);
   return readdirSync(folder);
 }
