@@ -4,6 +4,7 @@ import { describe } from '../experts/remote-error.js';
 import { ending, type GuardState, hold } from '../experts/thread-guard.js';
 import type { LayerEvent } from '../moe-layer.js';
 import { LoadHistory } from '../router/load-history.js';
+import { reportRouting } from '../router/report.js';
 import type {
   EngineEvent,
   FromEngine,
@@ -114,9 +115,11 @@ class Host {
     { id, prompt, options, pieces }: Request & { kind: 'generate' },
     signal: AbortSignal,
   ): Promise<Requests['generate']['answer']> {
-    const generation = this.#model.generate(prompt, { ...options, signal });
+    const { report, ...own } = options;
+    const generation = this.#model.generate(prompt, { ...own, signal });
     if (pieces) for await (const piece of generation) this.#outbox.add({ id, piece });
-    return generation.result();
+    const result = await generation.result();
+    return report ? { ...result, reports: result.routing.map((routing) => reportRouting(routing)) } : result;
   }
 
   async #score(

@@ -3,6 +3,7 @@ import type { Routing } from '../router/routing.js';
 import { joinRoutings } from '../router/slice.js';
 import { type Matrix, row } from '../tensor.js';
 import type { Engine } from './engine.js';
+import type { Manifest } from './manifest.js';
 import type { ModelTimes } from './program.js';
 import { createSampler, logSumExp, type SamplerOptions, type TokenLogprob, topTokens } from './sampler.js';
 import type { EndReason, Sequence, SequenceStep } from './sequence.js';
@@ -70,6 +71,11 @@ export interface GenerateResult {
   readonly times: ModelTimes;
 }
 
+/** The token ids of a prompt: a text is one token a byte, behind the begin token. */
+export function promptTokens({ tokenizer }: Manifest, prompt: string | readonly number[]): readonly number[] {
+  return typeof prompt === 'string' ? [tokenizer.begin, ...encodeBytes(prompt)] : prompt;
+}
+
 /** A generation that runs: iterate it for text as it comes, or await `result()`. */
 export class Generation implements AsyncIterable<Piece> {
   readonly #sequence: Sequence;
@@ -84,20 +90,21 @@ export class Generation implements AsyncIterable<Piece> {
 
   constructor(
     readonly engine: Engine,
-    prompt: string | readonly number[],
+    tokens: readonly number[],
     options: GenerateOptions,
   ) {
     const { tokenizer, sizes } = engine.program.manifest;
-    const tokens = typeof prompt === 'string' ? [tokenizer.begin, ...encodeBytes(prompt)] : prompt;
     const room = Math.max(0, sizes.context - tokens.length);
     this.#timer = timerOf(options.timeoutMs);
     const signals = [options.signal, this.#timer].filter((signal) => signal !== undefined);
     this.#stream = new TextStream(stopTexts(options.stop));
     this.#top = options.top ?? 0;
+    const maxTokens = options.maxTokens ?? Math.min(128, Math.max(1, room));
+    const sampler = createSampler(options);
     this.#sequence = engine.add({
       tokens,
-      maxTokens: options.maxTokens ?? Math.min(128, Math.max(1, room)),
-      sampler: createSampler(options),
+      maxTokens,
+      ...(maxTokens === 0 ? {} : { sampler }),
       ...(options.ignoreEnd ? {} : { endToken: tokenizer.end }),
       record: options.record ?? true,
       timeline: options.timeline ?? false,

@@ -5,6 +5,9 @@ import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, ty
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
 import type { ServerContext } from './context.js';
+import { observeEndpoints } from './endpoints/observe.js';
+import { recordingEndpoints } from './endpoints/recordings.js';
+import { addDocs } from './docs.js';
 import { asTurnoutError, inferenceError, openaiError, statusOf } from './errors.js';
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
@@ -39,8 +42,11 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   addAccess(app, options);
   await app.register(helmet, { contentSecurityPolicy: { directives: CONTENT_SECURITY } });
   if (options.corsOrigins.length > 0) await app.register(cors, { origin: [...options.corsOrigins] });
+  await addDocs(app, context);
   if (options.rateLimit !== Number.POSITIVE_INFINITY) await app.register(rateLimit, limitOf(options));
-  await app.register(openaiEndpoints, { context });
+  for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {
+    await app.register(endpoints, { context });
+  }
   return app;
 }
 

@@ -1,3 +1,4 @@
+import type { ChatMessage } from '../../model/chat-template.js';
 import type { GenerateResult, Piece } from '../../model/generate.js';
 import { finishReason } from './generations.js';
 import { type Job, jobOf } from './job.js';
@@ -7,9 +8,10 @@ import type { Shape } from './shape.js';
 import { chatLogprobs } from './tokens.js';
 
 /** The body of /v1/chat/completions as a job; `render` makes a prompt of its messages. Throws TURNOUT_REQUEST_INVALID. */
-export function chatJob(body: ChatBody, render: (messages: readonly object[]) => string): Job {
-  const messages = body.messages.map(({ content, ...rest }) => ({
-    ...rest,
+export function chatJob(body: ChatBody, render: (messages: readonly ChatMessage[]) => string): Job {
+  const messages = body.messages.map(({ role, content, name }) => ({
+    role,
+    ...(name !== undefined && { name }),
     content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
   }));
   return jobOf(body, {

@@ -1,8 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import Type from 'typebox';
 import { TurnoutError } from '../../errors.js';
+import { chatTemplate } from '../../model/chat-template.js';
 import type { ServerContext } from '../context.js';
 import { clientGone } from '../signals.js';
+import { startGeneration } from '../tracing.js';
 import { answerStream, answerWhole } from './answer.js';
 import { ChatShape, chatJob } from './chat.js';
 import { CompletionShape, completionJob } from './completions.js';
@@ -34,10 +36,11 @@ export async function openaiEndpoints(app: FastifyInstance, { context }: { conte
     return answer(context, { job, shape: new CompletionShape(job), request, reply });
   });
 
+  const render = chatTemplate(manifest) ?? (() => noTemplate(manifest.name));
   const chat = { summary: 'Answers messages, where the package has a chat template', tags: ['OpenAI'], body: ChatRequest };
   app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, async (request, reply) => {
     checkModel(request.body.model, manifest.name);
-    const job = chatJob(request.body, rendererOf(context));
+    const job = chatJob(request.body, render);
     return answer(context, { job, shape: new ChatShape(job), request, reply });
   });
 }
@@ -50,14 +53,18 @@ interface Asked {
 }
 
 async function answer(context: ServerContext, { job, shape, request, reply }: Asked): Promise<unknown> {
-  const owner = { signal: clientGone(reply), keyNumber: request.keyNumber };
+  const span = startGeneration({
+    headers: request.headers,
+    operation: shape instanceof ChatShape ? 'chat' : 'text_completion',
+    model: context.engine.info.manifest.name,
+  });
+  const owner = { signal: clientGone(reply), keyNumber: request.keyNumber, span };
   if (!job.stream) return answerWhole(context, job, { shape, owner });
   await answerStream(context, job, { shape, owner, reply });
   return reply;
 }
 
-function rendererOf({ engine }: ServerContext): (messages: readonly object[]) => string {
-  const { name } = engine.info.manifest;
+function noTemplate(name: string): never {
   const message = `the package ${name} has no chat template; use /v1/completions`;
   throw new TurnoutError('TURNOUT_UNSUPPORTED', message, { param: 'messages' });
 }
