@@ -1,7 +1,6 @@
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import type { ErrorCode } from '../errors.js';
-import type { EngineSnapshot } from '../model/engine-snapshot.js';
-import { EngineMetrics } from './engine-metrics.js';
+import { EngineMetrics, type EngineSource } from './engine-metrics.js';
 
 /** vLLM's words for the end of a generation. */
 export type FinishedReason = 'stop' | 'length' | 'abort' | 'error';
@@ -57,7 +56,7 @@ export class ServerMetrics {
   readonly #generation = generationMetrics(this.#registry);
   readonly #refused: Counter<'reason'>;
 
-  constructor(snapshot: () => Promise<EngineSnapshot>) {
+  constructor(source: EngineSource) {
     this.contentType = this.#registry.contentType;
     collectDefaultMetrics({ register: this.#registry });
     this.#refused = new Counter({
@@ -66,7 +65,7 @@ export class ServerMetrics {
       labelNames: ['reason'],
       registers: [this.#registry],
     });
-    this.#engine = new EngineMetrics(this.#registry, snapshot);
+    this.#engine = new EngineMetrics(this.#registry, source);
   }
 
   request({ endpoint = 'none', method, status, seconds }: AnsweredRequest): void {
