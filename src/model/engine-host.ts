@@ -2,6 +2,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import { parentPort, type Transferable, workerData } from 'node:worker_threads';
 import { describe } from '../experts/remote-error.js';
 import { ending, type GuardState, hold } from '../experts/thread-guard.js';
+import type { LayerEvent } from '../moe-layer.js';
 import { LoadHistory } from '../router/load-history.js';
 import type {
   EngineEvent,
@@ -58,7 +59,11 @@ class Host {
   constructor(model: MoeModel) {
     this.#model = model;
     this.#layers = model.program.layers.map((layer) => new LayerCalls(layer));
-    subscribe('turnout:layer', this.#history.record);
+    subscribe('turnout:layer', (message) => {
+      // Calls under another rule than the model's are one request's alone.
+      const { layer, router } = message as LayerEvent;
+      if (router === model.program.layers[layer]?.router) this.#history.record(message);
+    });
   }
 
   async take(request: Request): Promise<void> {

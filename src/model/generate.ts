@@ -34,6 +34,8 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Some whole characters, and the tokens that were generated since the last piece. */
 export interface Piece {
   readonly text: string;
+  /** The tokens of the prompt, before anything else, where `scorePrompt` asks for them. */
+  readonly prompt?: readonly TextToken[];
   readonly tokens: readonly TextToken[];
 }
 
@@ -51,6 +53,8 @@ export interface GenerateResult {
   readonly text: string;
   /** Generated token ids. */
   readonly tokens: readonly number[];
+  /** The same with how probable each was. */
+  readonly logprobs: readonly TextToken[];
   /** Token ids of the prompt, the begin token included. */
   readonly prompt: readonly number[];
   readonly reason: EndReason | 'stop';
@@ -74,6 +78,7 @@ export class Generation implements AsyncIterable<Piece> {
   readonly #timer: AbortSignal | undefined;
   #text = '';
   readonly #promptLogprobs: TextToken[] = [];
+  readonly #logprobs: TextToken[] = [];
   readonly #top: number;
   #reason: GenerateResult['reason'] = 'max-tokens';
 
@@ -115,6 +120,7 @@ export class Generation implements AsyncIterable<Piece> {
     return {
       text: this.#text,
       tokens: tokens.slice(request.tokens.length),
+      logprobs: this.#logprobs,
       prompt: request.tokens,
       reason: this.#reason,
       ...(request.logits === 'prompt' && { promptLogprobs: this.#promptLogprobs }),
@@ -130,16 +136,23 @@ export class Generation implements AsyncIterable<Piece> {
 
   async *#read(): AsyncGenerator<Piece> {
     let tokens: TextToken[] = [];
+    let scored = this.#sequence.request.logits !== 'prompt';
     try {
       for await (const event of this.#events()) {
+        if (event.kind === 'logits') {
+          this.#scorePrompt(event.first, event.logits);
+          continue;
+        }
+        if (!scored) yield { text: '', prompt: this.#promptLogprobs, tokens: [] };
+        scored = true;
         if (event.kind === 'end') {
           this.#reason = event.reason;
           break;
         }
-        if (event.kind === 'logits') this.#scorePrompt(event.first, event.logits);
-        if (event.kind !== 'token') continue;
         const { token: id, logprob, top } = event;
-        tokens.push({ id, logprob, ...(top && { top }) });
+        const token = { id, logprob, ...(top && { top }) };
+        this.#logprobs.push(token);
+        tokens.push(token);
         const { text, stopped } =
           event.token < 256 ? this.#stream.push(event.token) : { text: '', stopped: false };
         if (stopped) this.#reason = 'stop';
