@@ -205,6 +205,18 @@ describe('the metrics of the engine', () => {
     expect(series('turnout_dropped_total')).toHaveLength(8);
   });
 
+  it('let other work have its turn while the text is made', async () => {
+    const metrics = metricsOf(snapshotOf([]));
+    let turns = 0;
+    let next = setImmediate(function turn() {
+      turns++;
+      next = setImmediate(turn);
+    });
+    await metrics.text();
+    clearImmediate(next);
+    expect(turns).toBeGreaterThan(10);
+  });
+
   it('never go back from scrape to scrape', async () => {
     const history = historyOfTwo();
     const metrics = new ServerMetrics({
