@@ -36,12 +36,6 @@ const engine: readonly Family[] = [
     read: ({ running }) => [one(running)],
   },
   {
-    name: 'turnout_num_requests_waiting',
-    help: 'Sequences that wait for their place in the engine.',
-    type: 'gauge',
-    read: ({ waiting }) => [one(waiting)],
-  },
-  {
     name: 'turnout_cache_usage_ratio',
     help: 'Cache blocks in use over those that may be, 0 to 1.',
     type: 'gauge',

@@ -68,7 +68,7 @@ function snapshotOf(layers: EngineSnapshot['layers'], changes: Partial<EngineSna
         rows: 80,
         computeMs: 1250,
         restarts: 2,
-        process: { rssBytes: 5e7, privateBytes: 2e7, computeMs: 1250, circuit: 'closed' },
+        process: { rssBytes: 5e7, privateBytes: 2e7, circuit: 'closed' },
       },
       {
         lane: 1,
@@ -106,7 +106,8 @@ function historyOfTwo(): LoadHistory {
   return history;
 }
 
-const metricsOf = (snapshot: EngineSnapshot) => new ServerMetrics(async () => snapshot);
+const metricsOf = (snapshot: EngineSnapshot) =>
+  new ServerMetrics({ snapshot: async () => snapshot, queued: () => 4 });
 
 describe('the metrics of the engine', () => {
   it('tell the routing of each layer as the history has it', async () => {
@@ -147,7 +148,7 @@ describe('the metrics of the engine', () => {
     const { values, series } = await scrape(metricsOf(snapshotOf([])));
     expect(values('turnout_engine_up')).toEqual({ '': 1 });
     expect(values('turnout_num_requests_running')).toEqual({ '': 3 });
-    expect(values('turnout_num_requests_waiting')).toEqual({ '': 2 });
+    expect(values('turnout_num_requests_waiting')).toEqual({ '': 6 });
     expect(values('turnout_cache_usage_ratio')).toEqual({ '': 0.25 });
     expect(values('turnout_steps_total')).toEqual({ '': 7 });
     expect(values('turnout_stage_seconds_total')).toEqual({
@@ -204,9 +205,24 @@ describe('the metrics of the engine', () => {
     expect(series('turnout_dropped_total')).toHaveLength(8);
   });
 
+  it('let other work have its turn while the text is made', async () => {
+    const metrics = metricsOf(snapshotOf([]));
+    let turns = 0;
+    let next = setImmediate(function turn() {
+      turns++;
+      next = setImmediate(turn);
+    });
+    await metrics.text();
+    clearImmediate(next);
+    expect(turns).toBeGreaterThan(10);
+  });
+
   it('never go back from scrape to scrape', async () => {
     const history = historyOfTwo();
-    const metrics = new ServerMetrics(async () => snapshotOf(layersOf(history)));
+    const metrics = new ServerMetrics({
+      snapshot: async () => snapshotOf(layersOf(history)),
+      queued: () => 0,
+    });
     const before = (await scrape(metrics)).values('turnout_expert_chosen_total');
     history.record({ layer: 0, routing: single });
     const after = (await scrape(metrics)).values('turnout_expert_chosen_total');
@@ -215,16 +231,18 @@ describe('the metrics of the engine', () => {
 
   it('are missing where the engine does not answer, and the others stay', async () => {
     let fails = false;
-    const metrics = new ServerMetrics(async () => {
+    const snapshot = async () => {
       if (fails) throw new Error('the engine is gone');
       return snapshotOf([]);
-    });
+    };
+    const metrics = new ServerMetrics({ snapshot, queued: () => 9 });
     metrics.request({ endpoint: '/v1/models', method: 'GET', status: 200, seconds: 0.01 });
     expect((await scrape(metrics)).values('turnout_steps_total')).toEqual({ '': 7 });
     fails = true;
     const { values, series } = await scrape(metrics);
     expect(values('turnout_engine_up')).toEqual({ '': 0 });
     expect(series('turnout_steps_total')).toEqual([]);
+    expect(values('turnout_num_requests_waiting')).toEqual({ '': 9 });
     expect(values('turnout_http_requests_total')).toEqual({ '/v1/models,GET,200': 1 });
   });
 });
