@@ -13,7 +13,9 @@ export interface ChatMessage {
  * Hugging Face's tokenizers have them, with `messages` and `add_generation_prompt`; byte tokenizers have no `bos_token`.
  * Throws TURNOUT_MANIFEST_INVALID; the function throws TURNOUT_INPUT_INVALID where the template refuses the messages.
  */
-export function chatTemplate({ chatTemplate: source }: Manifest): ((messages: readonly ChatMessage[]) => string) | undefined {
+export function chatTemplate({
+  chatTemplate: source,
+}: Manifest): ((messages: readonly ChatMessage[]) => string) | undefined {
   if (source === undefined) return undefined;
   const template = parse(source);
   return (messages) => {

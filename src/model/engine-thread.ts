@@ -75,10 +75,7 @@ export class EngineThread implements AsyncDisposable {
   }
 
   /** As `generate` of a MoeModel. */
-  async generate(
-    prompt: string | readonly number[],
-    options: RemoteGeneration = {},
-  ): Promise<RemoteResult> {
+  async generate(prompt: string | readonly number[], options: RemoteGeneration = {}): Promise<RemoteResult> {
     const { signal, timeoutMs, onPiece, ...own } = options;
     const limits = { ...(signal && { signal }), ...(timeoutMs !== undefined && { timeoutMs }) };
     return this.#ask(

@@ -99,7 +99,11 @@ export class MoeModel implements AsyncDisposable {
     const { router, ...own } = options;
     const tokens = promptTokens(this.manifest, prompt);
     const scores = options.maxTokens === 0;
-    const engine = scores ? this.#scoringEngine([tokens], router) : router ? this.#engineOf(router) : this.engine;
+    const engine = scores
+      ? this.#scoringEngine([tokens], router)
+      : router
+        ? this.#engineOf(router)
+        : this.engine;
     return new Generation(engine, tokens, own);
   }
 

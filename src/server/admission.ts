@@ -159,14 +159,18 @@ export class Admission {
         signal.removeEventListener('abort', onAbort);
         outcome();
       };
-      const waiting: Waiting = { ...need, enter: () => settle(this.#closed ? () => reject(closed()) : resolve) };
+      const waiting: Waiting = {
+        ...need,
+        enter: () => settle(this.#closed ? () => reject(closed()) : resolve),
+      };
       const giveUp = (error: TurnoutError) => {
         this.#waiting = this.#waiting.filter((other) => other !== waiting);
         settle(() => reject(error));
         // It may have been the first in line, and too large for what is free.
         this.#letIn();
       };
-      const onAbort = () => giveUp(new TurnoutError('TURNOUT_ABORTED', 'the client went away while it waited'));
+      const onAbort = () =>
+        giveUp(new TurnoutError('TURNOUT_ABORTED', 'the client went away while it waited'));
       const timer =
         waitMs < queueDelayMs
           ? setTimeout(() => giveUp(exceeded(waitMs)), waitMs)

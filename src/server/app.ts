@@ -1,13 +1,18 @@
 import cors from '@fastify/cors';
 import helmet from '@fastify/helmet';
 import rateLimit from '@fastify/rate-limit';
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from 'fastify';
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
 import type { ServerContext } from './context.js';
+import { addDocs } from './docs.js';
 import { observeEndpoints } from './endpoints/observe.js';
 import { recordingEndpoints } from './endpoints/recordings.js';
-import { addDocs } from './docs.js';
 import { asTurnoutError, inferenceError, openaiError, statusOf } from './errors.js';
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
@@ -67,7 +72,8 @@ function limitOf({ rateLimit: max }: CheckedOptions) {
   return {
     max,
     timeWindow: 60_000,
-    keyGenerator: ({ keyNumber, ip }: FastifyRequest) => (keyNumber === undefined ? `ip:${ip}` : `key:${keyNumber}`),
+    keyGenerator: ({ keyNumber, ip }: FastifyRequest) =>
+      keyNumber === undefined ? `ip:${ip}` : `key:${keyNumber}`,
     allowList: ({ routeOptions }: FastifyRequest) => routeOptions.config.open === true,
     errorResponseBuilder: (_: FastifyRequest, { max: limit }: { max: number }) =>
       new TurnoutError('TURNOUT_RATE_LIMITED', `more than ${limit} requests in a minute`, { limit }),
@@ -77,7 +83,10 @@ function limitOf({ rateLimit: max }: CheckedOptions) {
 function addErrors(app: FastifyInstance, { admission, metrics }: ServerContext): void {
   app.setNotFoundHandler(({ method, url }) => {
     const [path] = url.split('?');
-    throw new TurnoutError('TURNOUT_NOT_FOUND', `there is no endpoint ${method} ${path!.slice(0, MAX_PARAM)}`);
+    throw new TurnoutError(
+      'TURNOUT_NOT_FOUND',
+      `there is no endpoint ${method} ${path!.slice(0, MAX_PARAM)}`,
+    );
   });
   app.setErrorHandler((thrown: FastifyError, request, reply) => {
     const error = asTurnoutError(thrown);
@@ -85,8 +94,7 @@ function addErrors(app: FastifyInstance, { admission, metrics }: ServerContext):
     return sendError(request, reply, { error, retryAfter: admission.retryAfter });
   });
   app.addHook('onResponse', async ({ method, routeOptions }, { statusCode, elapsedTime }) => {
-    const endpoint = routeOptions.url ?? 'none';
-    metrics.request({ endpoint, method, status: statusCode, seconds: elapsedTime / 1000 });
+    metrics.request({ endpoint: routeOptions.url, method, status: statusCode, seconds: elapsedTime / 1000 });
   });
 }
 

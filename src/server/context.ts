@@ -22,4 +22,3 @@ export interface ServerContext {
   /** Whether the server takes work: not before it listens, and not once it is told to stop. */
   ready(): boolean;
 }
-

@@ -4,7 +4,10 @@ import type { FastifyInstance } from 'fastify';
 import type { ServerContext } from './context.js';
 
 /** `/docs`: the endpoints as OpenAPI, from the schemas that check requests. To be added before the endpoints. */
-export async function addDocs(app: FastifyInstance, { engine, version, options }: ServerContext): Promise<void> {
+export async function addDocs(
+  app: FastifyInstance,
+  { engine, version, options }: ServerContext,
+): Promise<void> {
   const keyed = options.apiKeys.length > 0;
   await app.register(swagger, {
     openapi: {

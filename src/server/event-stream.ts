@@ -33,7 +33,9 @@ export class EventStream {
   /** One event; `data` has no line breaks. */
   send(data: string, event?: string): void {
     if (this.closed) return;
-    const sent = this.#raw.write(event === undefined ? `data: ${data}\n\n` : `event: ${event}\ndata: ${data}\n\n`);
+    const sent = this.#raw.write(
+      event === undefined ? `data: ${data}\n\n` : `event: ${event}\ndata: ${data}\n\n`,
+    );
     if (sent) return;
     if (this.#raw.writableLength > MAX_WAITING) this.#raw.destroy();
     else this.#watch();

@@ -22,7 +22,10 @@ export class Observer {
 }
 
 /** The body of GET /v1/status. */
-export function statusBody(context: ServerContext, { running, steps, rows, cache, stageMs, lanes }: EngineSnapshot) {
+export function statusBody(
+  context: ServerContext,
+  { running, steps, rows, cache, stageMs, lanes }: EngineSnapshot,
+) {
   const { admission, options, engine, version, startedAt } = context;
   return {
     version,

@@ -76,8 +76,10 @@ export class Recordings {
   /** Throws TURNOUT_FORBIDDEN without a key, and while another of the key runs or too many are kept. */
   start(key: number | undefined): RecordingStatus {
     const own = this.#of(key);
-    if (own.some(({ state }) => state === 'recording')) throw forbidden('a recording of this key runs already; stop it first');
-    if (own.length >= MAX_KEPT) throw forbidden(`expected at most ${MAX_KEPT} recordings of a key; delete one first`);
+    if (own.some(({ state }) => state === 'recording'))
+      throw forbidden('a recording of this key runs already; stop it first');
+    if (own.length >= MAX_KEPT)
+      throw forbidden(`expected at most ${MAX_KEPT} recordings of a key; delete one first`);
     const kept: Kept = {
       id: crypto.randomUUID(),
       key: key!,
@@ -108,7 +110,14 @@ export class Recordings {
 
   get(key: number | undefined, id: string): Recording {
     const { startedAt, requests } = this.#find(key, id);
-    return { format: 'turnout-recording', version: 1, model: this.#model, startedAt, layers: this.#layers, requests };
+    return {
+      format: 'turnout-recording',
+      version: 1,
+      model: this.#model,
+      startedAt,
+      layers: this.#layers,
+      requests,
+    };
   }
 
   /** Whether the routing of requests with this key is to be kept. */
@@ -139,7 +148,9 @@ export class Recordings {
   }
 
   #running(key: number | undefined): Kept | undefined {
-    return key === undefined ? undefined : this.#kept.find((kept) => kept.key === key && kept.state === 'recording');
+    return key === undefined
+      ? undefined
+      : this.#kept.find((kept) => kept.key === key && kept.state === 'recording');
   }
 
   #of(key: number | undefined): Kept[] {

@@ -8,8 +8,8 @@ import type { RouterOptions } from '../router/options.js';
 import { presetNames } from '../router/presets.js';
 import { DROP_REASONS } from '../router/routing.js';
 import type { ServerContext } from './context.js';
-import { routingTable } from './openai/routed.js';
 import { promptTokens } from './openai/generations.js';
+import { routingTable } from './openai/routed.js';
 import { blocksOf, withPlace } from './work.js';
 
 /** Tokens that a trace may continue its text by. */
@@ -53,7 +53,11 @@ function fits(layer: Manifest['layers'][number], choice: RouterChoice): boolean 
 }
 
 /** Routes one text, for its owner alone: POST /v1/routing/trace. */
-export async function traceText(context: ServerContext, body: TraceBody, signal: AbortSignal): Promise<object> {
+export async function traceText(
+  context: ServerContext,
+  body: TraceBody,
+  signal: AbortSignal,
+): Promise<object> {
   const prompt = promptOf(body);
   const { max_tokens: maxTokens = 0, temperature = 0, seed = 0 } = body;
   const { manifest } = context.engine.info;
@@ -114,7 +118,10 @@ function factorOf(options: RouterOptions): number | 'none' {
   return typeof admit === 'object' && admit.factor !== undefined ? admit.factor : 'none';
 }
 
-function traceBody({ prompt, promptLogprobs = [], logprobs, latency, routing, reports = [], timeline }: RemoteResult, manifest: Manifest) {
+function traceBody(
+  { prompt, promptLogprobs = [], logprobs, latency, routing, reports = [], timeline }: RemoteResult,
+  manifest: Manifest,
+) {
   const tokens = [...promptLogprobs, ...logprobs];
   const { shape, ...table } = routingTable(routing);
   const nested = <T>(values: ArrayLike<number>, map: (value: number) => T) => nest(values, shape, map);
@@ -145,7 +152,11 @@ function byteText(id: number): string {
   return id < 0x100 ? `\\x${id.toString(16).padStart(2, '0')}` : '';
 }
 
-function nest<T>(values: ArrayLike<number>, [tokens, layers, k]: readonly [number, number, number], map: (value: number) => T): T[][][] {
+function nest<T>(
+  values: ArrayLike<number>,
+  [tokens, layers, k]: readonly [number, number, number],
+  map: (value: number) => T,
+): T[][][] {
   return Array.from({ length: tokens }, (_, t) =>
     Array.from({ length: layers }, (_, l) =>
       Array.from({ length: k }, (_, c) => map(values[(t * layers + l) * k + c]!)),

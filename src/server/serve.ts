@@ -44,7 +44,7 @@ export async function serve(
     engine,
     admission,
     observer,
-    metrics: new ServerMetrics(() => observer.snapshot()),
+    metrics: new ServerMetrics({ snapshot: () => observer.snapshot(), queued: () => admission.waiting }),
     recordings: new Recordings(manifest.name, layers),
     presets: fittingPresets(manifest),
     options,

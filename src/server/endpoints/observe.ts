@@ -3,7 +3,7 @@ import { TurnoutError } from '../../errors.js';
 import type { ServerContext } from '../context.js';
 import { EventStream } from '../event-stream.js';
 import { routingBody, statusBody } from '../observed.js';
-import { TraceRequest, type TraceBody, traceText } from '../routing-trace.js';
+import { type TraceBody, TraceRequest, traceText } from '../routing-trace.js';
 import { clientGone } from '../signals.js';
 
 /** Milliseconds from one event to the next. */
@@ -12,7 +12,10 @@ const EVENT_MS = 1000;
 const MAX_STREAMS = 64;
 
 /** What engine, layers and lanes do: counts alone, of all requests together, and the routing of a text for its owner. */
-export async function observeEndpoints(app: FastifyInstance, { context }: { context: ServerContext }): Promise<void> {
+export async function observeEndpoints(
+  app: FastifyInstance,
+  { context }: { context: ServerContext },
+): Promise<void> {
   const { observer, metrics } = context;
   const feed = new Feed(context);
   app.addHook('preClose', async () => feed.close());
@@ -21,8 +24,10 @@ export async function observeEndpoints(app: FastifyInstance, { context }: { cont
   app.get('/v1/status', { schema: { summary: 'Engine, queue and lanes', tags } }, async () =>
     statusBody(context, await observer.snapshot()),
   );
-  app.get('/v1/routing', { schema: { summary: 'Loads, drops, losses and imbalance of each layer', tags } }, async () =>
-    routingBody(context, await observer.snapshot()),
+  app.get(
+    '/v1/routing',
+    { schema: { summary: 'Loads, drops, losses and imbalance of each layer', tags } },
+    async () => routingBody(context, await observer.snapshot()),
   );
   const events = { summary: 'The same and the status, each second, as server-sent events', tags };
   app.get('/v1/routing/events', { schema: events }, async (_, reply) => {
@@ -30,7 +35,11 @@ export async function observeEndpoints(app: FastifyInstance, { context }: { cont
     feed.add(new EventStream(reply));
     return reply;
   });
-  const trace = { summary: 'The routing of one text, optionally under another rule', tags, body: TraceRequest };
+  const trace = {
+    summary: 'The routing of one text, optionally under another rule',
+    tags,
+    body: TraceRequest,
+  };
   app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async ({ body }, reply) =>
     traceText(context, body, clientGone(reply)),
   );

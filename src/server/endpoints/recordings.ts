@@ -1,3 +1,4 @@
+import type {} from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import type { ServerContext } from '../context.js';
@@ -7,14 +8,19 @@ interface ById {
 }
 
 /** Per-token recordings of the caller's own requests: start, stop, download, delete. */
-export async function recordingEndpoints(app: FastifyInstance, { context }: { context: ServerContext }): Promise<void> {
+export async function recordingEndpoints(
+  app: FastifyInstance,
+  { context }: { context: ServerContext },
+): Promise<void> {
   const { recordings } = context;
   const tags = ['Routing'];
   const params = Type.Object({ id: Type.String() });
   const path = '/v1/routing/recordings';
 
-  app.post(path, { schema: { summary: 'Starts to record the routing of requests with this key', tags } }, async (request, reply) =>
-    reply.code(201).send(recordings.start(request.keyNumber)),
+  app.post(
+    path,
+    { schema: { summary: 'Starts to record the routing of requests with this key', tags } },
+    async (request, reply) => reply.code(201).send(recordings.start(request.keyNumber)),
   );
   app.get(path, { schema: { summary: 'The recordings of this key', tags } }, async ({ keyNumber }) => ({
     recordings: recordings.list(keyNumber),
@@ -28,8 +34,12 @@ export async function recordingEndpoints(app: FastifyInstance, { context }: { co
     const recording = recordings.get(keyNumber, id);
     return reply.header('content-disposition', `attachment; filename="routing-${id}.json"`).send(recording);
   });
-  app.delete<ById>(`${path}/:id`, { schema: { summary: 'Deletes a recording', tags, params } }, async (request, reply) => {
-    recordings.remove(request.keyNumber, request.params.id);
-    return reply.code(204).send();
-  });
+  app.delete<ById>(
+    `${path}/:id`,
+    { schema: { summary: 'Deletes a recording', tags, params } },
+    async (request, reply) => {
+      recordings.remove(request.keyNumber, request.params.id);
+      return reply.code(204).send();
+    },
+  );
 }

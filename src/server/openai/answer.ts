@@ -40,7 +40,8 @@ export async function answerStream(
       onPiece: (index, piece) => send(shape.piece(index, piece)),
       onEnd: (index, result) => send(shape.last(index, result)),
     });
-    if (job.streamUsage) stream!.send(JSON.stringify({ ...head, choices: [], usage: usageOf(results, job.n) }));
+    if (job.streamUsage)
+      stream!.send(JSON.stringify({ ...head, choices: [], usage: usageOf(results, job.n) }));
     stream!.send('[DONE]');
   } catch (error) {
     if (!stream) throw error;

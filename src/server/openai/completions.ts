@@ -1,11 +1,11 @@
+import { TurnoutError } from '../../errors.js';
 import type { GenerateResult, Piece, TextToken } from '../../model/generate.js';
 import { finishReason } from './generations.js';
 import { type Job, jobOf } from './job.js';
 import { routedFields } from './routed.js';
 import type { CompletionBody } from './schemas.js';
-import { LogprobsWriter, textOf } from './tokens.js';
-import { TurnoutError } from '../../errors.js';
 import type { Shape } from './shape.js';
+import { LogprobsWriter, textOf } from './tokens.js';
 
 /** OpenAI's default. */
 const DEFAULT_MAX_TOKENS = 16;

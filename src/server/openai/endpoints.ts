@@ -13,7 +13,10 @@ import { type ChatBody, ChatRequest, type CompletionBody, CompletionRequest } fr
 import type { Shape } from './shape.js';
 
 /** Models, completions and chat completions as OpenAI has them (https://platform.openai.com/docs/api-reference). */
-export async function openaiEndpoints(app: FastifyInstance, { context }: { context: ServerContext }): Promise<void> {
+export async function openaiEndpoints(
+  app: FastifyInstance,
+  { context }: { context: ServerContext },
+): Promise<void> {
   const { manifest } = context.engine.info;
   const created = Math.floor(context.startedAt / 1000);
   const model = { id: manifest.name, object: 'model', created, owned_by: 'turnout' };
@@ -37,7 +40,11 @@ export async function openaiEndpoints(app: FastifyInstance, { context }: { conte
   });
 
   const render = chatTemplate(manifest) ?? (() => noTemplate(manifest.name));
-  const chat = { summary: 'Answers messages, where the package has a chat template', tags: ['OpenAI'], body: ChatRequest };
+  const chat = {
+    summary: 'Answers messages, where the package has a chat template',
+    tags: ['OpenAI'],
+    body: ChatRequest,
+  };
   app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, async (request, reply) => {
     checkModel(request.body.model, manifest.name);
     const job = chatJob(request.body, render);

@@ -112,7 +112,10 @@ export function finishReason({ reason }: GenerateResult): 'stop' | 'length' {
   return FINISHED[reason] === 'stop' ? 'stop' : 'length';
 }
 
-function tokensOf(results: readonly GenerateResult[], { n }: Job): { inputTokens: number; outputTokens: number } {
+function tokensOf(
+  results: readonly GenerateResult[],
+  { n }: Job,
+): { inputTokens: number; outputTokens: number } {
   const usage = usageOf(results, n);
   return { inputTokens: usage.prompt_tokens, outputTokens: usage.completion_tokens };
 }
@@ -124,7 +127,11 @@ interface Times {
 }
 
 /** A request that failed counts once, without tokens: what it had is not known here. */
-function countFailed({ metrics, engine }: ServerContext, { signal }: JobOwner, { waitedMs, arrived }: Times): void {
+function countFailed(
+  { metrics, engine }: ServerContext,
+  { signal }: JobOwner,
+  { waitedMs, arrived }: Times,
+): void {
   metrics.ended({
     model: engine.info.manifest.name,
     reason: signal.aborted ? 'abort' : 'error',

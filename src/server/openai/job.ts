@@ -28,7 +28,10 @@ export interface Job {
 /** Seeds for requests that name none. */
 const MAX_SEED = 2 ** 31;
 
-type Own = Pick<Job, 'prompts' | 'echo'> & { readonly maxTokens: number | undefined; readonly logprobs: number | undefined };
+type Own = Pick<Job, 'prompts' | 'echo'> & {
+  readonly maxTokens: number | undefined;
+  readonly logprobs: number | undefined;
+};
 
 /** A request's fields as a job; `own` is what completions and chats write differently. Throws TURNOUT_REQUEST_INVALID. */
 export function jobOf(body: SharedBody, own: Own): Job {
@@ -56,7 +59,10 @@ export function jobOf(body: SharedBody, own: Own): Job {
   };
 }
 
-function samplingOf(body: SharedBody, { logprobs, echo }: Pick<Own, 'logprobs' | 'echo'>): RemoteGenerateOptions {
+function samplingOf(
+  body: SharedBody,
+  { logprobs, echo }: Pick<Own, 'logprobs' | 'echo'>,
+): RemoteGenerateOptions {
   const { temperature, top_p: topP, top_k: topK, stop } = body;
   return {
     temperature: temperature ?? 1,

@@ -15,7 +15,10 @@ export interface RoutedFields {
 }
 
 /** What a job asks for of the routing of one answer. */
-export function routedFields({ routing }: GenerateResult, { experts, weights, drops }: Job['routing']): RoutedFields {
+export function routedFields(
+  { routing }: GenerateResult,
+  { experts, weights, drops }: Job['routing'],
+): RoutedFields {
   if (!experts && !weights && !drops) return {};
   const table = routingTable(routing);
   return {

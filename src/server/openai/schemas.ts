@@ -31,7 +31,10 @@ const shared = {
   stop: maybe(Stop),
   stream: maybe(Type.Boolean()),
   stream_options: maybe(
-    Type.Object({ include_usage: Type.Optional(Type.Boolean()), include_obfuscation: Type.Optional(Type.Boolean()) }, closed),
+    Type.Object(
+      { include_usage: Type.Optional(Type.Boolean()), include_obfuscation: Type.Optional(Type.Boolean()) },
+      closed,
+    ),
   ),
   temperature: maybe(Type.Number({ minimum: 0, maximum: 2 })),
   top_p: maybe(Type.Number({ exclusiveMinimum: 0, maximum: 1 })),
@@ -39,11 +42,15 @@ const shared = {
   user: maybe(Type.String()),
   ignore_eos: maybe(Type.Boolean({ description: 'Goes on after the end token.' })),
   priority: maybe(integer(0, 5, '1 goes first, 5 last; 0 for the default.')),
-  timeout_ms: maybe(Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1, description: 'For the whole request.' })),
+  timeout_ms: maybe(
+    Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1, description: 'For the whole request.' }),
+  ),
   return_routed_experts: maybe(
     Type.Boolean({ description: 'Experts of each token: base64 of int32 [tokens, layers, k], -1 for none.' }),
   ),
-  return_routing_weights: maybe(Type.Boolean({ description: 'Their weights: base64 of float32, 0 where dropped.' })),
+  return_routing_weights: maybe(
+    Type.Boolean({ description: 'Their weights: base64 of float32, 0 where dropped.' }),
+  ),
   return_routing_drops: maybe(
     Type.Boolean({ description: 'Base64 of uint8: 0 kept, 1 capacity, 2 later choice, 3 bad row, 4 lost.' }),
   ),
@@ -94,4 +101,7 @@ export const ChatRequest = Type.Object(
 export type CompletionBody = Static<typeof CompletionRequest>;
 export type ChatBody = Static<typeof ChatRequest>;
 /** What both have. */
-export type SharedBody = Omit<CompletionBody, 'prompt' | 'logprobs' | 'echo' | 'best_of' | 'suffix' | 'max_tokens'>;
+export type SharedBody = Omit<
+  CompletionBody,
+  'prompt' | 'logprobs' | 'echo' | 'best_of' | 'suffix' | 'max_tokens'
+>;

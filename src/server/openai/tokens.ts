@@ -13,7 +13,9 @@ export function tokenBytes(id: number): number[] {
 
 /** Token ids -> their text; bytes that are not UTF-8 become U+FFFD. */
 export function textOf(ids: readonly number[]): string {
-  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids.filter((id) => id < 0x100)));
+  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+    Uint8Array.from(ids.filter((id) => id < 0x100)),
+  );
 }
 
 /** Log-probabilities in the shape of /v1/completions, with the bytes of each token added. */
@@ -53,7 +55,11 @@ export class LogprobsWriter {
 
 /** Log-probabilities in the shape of /v1/chat/completions. */
 export function chatLogprobs(tokens: readonly TextToken[]): { content: object[]; refusal: null } {
-  const entry = (id: number, logprob: number | null) => ({ token: tokenText(id), logprob, bytes: tokenBytes(id) });
+  const entry = (id: number, logprob: number | null) => ({
+    token: tokenText(id),
+    logprob,
+    bytes: tokenBytes(id),
+  });
   const content = tokens.map(({ id, logprob, top = [] }) => ({
     ...entry(id, logprob),
     top_logprobs: top.map((other) => entry(other.token, other.logprob)),
