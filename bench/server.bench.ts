@@ -1,0 +1,20 @@
+import { type Part, parseSettings, type Settings } from './server/settings.js';
+import { throughput } from './server/throughput.js';
+import { environment, writeReport } from './support/measure.js';
+
+const RUN: Readonly<Partial<Record<Part, (settings: Settings) => Promise<unknown>>>> = { throughput };
+
+/**
+ * The server over HTTP beside the engine called directly, and what it does under more load than it can bear.
+ * `npm run bench -- server [--only throughput,overload] [--clients 1,8,32,128] [--tokens 128] [--rounds 5] [--seconds 6]
+ * [--minutes 4] [--package experts/babel] [--backend inline] [--node '--cpu-prof'] [--json file]`
+ */
+export async function server(args: readonly string[]): Promise<void> {
+  const { settings, json } = parseSettings(args);
+  const before = environment();
+  const figures: Partial<Record<Part, unknown>> = {};
+  for (const part of settings.only) figures[part] = await RUN[part]!(settings);
+  const { loadAverage } = environment();
+  const report = { bench: 'server', settings, ...before, loadAverageAfter: loadAverage, figures };
+  if (json) await writeReport(json, report);
+}
