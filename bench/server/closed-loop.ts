@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deferred } from '../../src/experts/deferred.js';
 
@@ -54,6 +55,7 @@ export interface Reading {
  */
 export async function closedLoop(spec: LoopSpec, parts: LoopParts): Promise<Reading> {
   const stop = new AbortController();
+  setMaxListeners(0, stop.signal);
   const answers: LoopAnswer[] = [];
   const allWarm = deferred<void>();
   let next = 0;

@@ -34,7 +34,7 @@ const answers = {
     return medians;
   },
 
-  async load(spec: LoopSpec): Promise<Reading> {
+  load(spec: LoopSpec): Promise<Reading> {
     return closedLoop(spec, {
       generate: async ({ text, maxTokens, signal }) => {
         await generate(text, maxTokens, signal);

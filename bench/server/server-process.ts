@@ -44,6 +44,11 @@ const answers = {
     return figure;
   },
 
+  /** Rows that the engine has passed. */
+  async rows(): Promise<number> {
+    return (await server!.engine.snapshot()).rows;
+  },
+
   /** Bytes of the JavaScript heap of the main thread after a collection, where the process can be told to collect. */
   async heap(): Promise<{ readonly usedBytes: number; readonly collected: boolean }> {
     globalThis.gc?.();
