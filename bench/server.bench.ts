@@ -8,7 +8,7 @@ const RUN: Readonly<Record<Part, (settings: Settings) => Promise<unknown>>> = { 
 /**
  * The server over HTTP beside the engine called directly, and what it does under more load than it can bear.
  * `npm run bench -- server [--only throughput,overload] [--clients 1,8,32,128] [--tokens 128] [--rounds 5] [--seconds 6]
- * [--minutes 4] [--package experts/babel] [--backend inline] [--node '--cpu-prof'] [--json file]`
+ * [--minutes 4] [--package experts/babel] [--backend inline] [--node=--cpu-prof] [--json file]`
  */
 export async function server(args: readonly string[]): Promise<void> {
   const { settings, json } = parseSettings(args);

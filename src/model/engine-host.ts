@@ -30,13 +30,14 @@ const { folder, options, guard } = workerData as HostData;
 const port = parentPort!;
 const send = (message: FromEngine, transfer: Transferable[] = []) => port.postMessage(message, transfer);
 
-/** Collects what happens in one turn of the event loop, so that a step of many sequences is one message. */
+/** Collects what happens until the end of one turn, so that a step of many sequences is one message, sent before the next step begins. */
 class Outbox {
   #events: EngineEvent[] = [];
   #transfer: Transferable[] = [];
 
   add(event: EngineEvent, transfer: readonly Transferable[] = []): void {
-    if (this.#events.length === 0) setImmediate(() => this.#flush());
+    // Not setImmediate: the model's next session is run there, ahead of it.
+    if (this.#events.length === 0) process.nextTick(() => this.#flush());
     this.#events.push(event);
     this.#transfer.push(...transfer);
   }

@@ -2,7 +2,7 @@ import { TurnoutError } from '../errors.js';
 import type { RunOptions } from '../experts/backend.js';
 import { sliceRouting } from '../router/slice.js';
 import { row } from '../tensor.js';
-import { problemOf } from './bad-logits.js';
+import { logitsValid, problemOf } from './bad-logits.js';
 import { BlockPool, BlockTable, pagedView } from './cache.js';
 import { addTimes, type Program, type Span, type StepBatch, type StepResult } from './program.js';
 import { Sequence, type SequenceRequest } from './sequence.js';
@@ -12,8 +12,8 @@ export interface EngineOptions {
   /** Sequences that decode in one step, at most; 64 where left out. */
   readonly decodeRows?: number;
   /**
-   * Rows of one prompt that a step takes beside decoding rows, at most; 64 where left out, which keeps their wait short.
-   * A step without decoding rows takes four times as many.
+   * Rows of one prompt that a step takes beside decoding rows, at most; 128 where left out. More keep
+   * their next tokens waiting, fewer keep a prompt waiting for its first. A step without decoding rows takes twice as many.
    */
   readonly chunkRows?: number;
   /** Cache blocks in use at once, at most. A sequence waits until what it may need in the end is free. */
@@ -41,7 +41,7 @@ export interface StepReport {
 const DEFAULT_CACHE_BLOCKS = 4096;
 
 /** How many times `chunkRows` a step takes of a prompt where nothing decodes beside it. */
-const ALONE = 4;
+const ALONE = 2;
 
 /**
  * Steps many sequences of different lengths together: decoding rows and one prompt chunk share each layer's expert
@@ -72,7 +72,7 @@ export class Engine {
       atLeastOne('cacheBlocks', options.cacheBlocks ?? DEFAULT_CACHE_BLOCKS),
     );
     this.#decodeRows = atLeastOne('decodeRows', options.decodeRows ?? 64);
-    this.#chunkRows = atLeastOne('chunkRows', options.chunkRows ?? 64);
+    this.#chunkRows = atLeastOne('chunkRows', options.chunkRows ?? 128);
   }
 
   /** Sequences that run or wait. */
@@ -287,7 +287,7 @@ function next(sequence: Sequence, logits: Float32Array): void {
     sequence.emit({ kind: 'end', reason: 'scored' });
     return;
   }
-  if (logits.some((value) => Number.isNaN(value) || value === Number.POSITIVE_INFINITY)) {
+  if (!logitsValid(logits)) {
     const position = sequence.cached - 1;
     sequence.fail(
       new TurnoutError('TURNOUT_LOGITS_INVALID', `the model gave NaN or +infinity at position ${position}`, {

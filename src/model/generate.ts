@@ -25,6 +25,8 @@ export interface GenerateOptions extends SamplerOptions {
   readonly timeline?: boolean;
   /** Tells how probable the tokens of the prompt were; `false` where left out. */
   readonly scorePrompt?: boolean;
+  /** Tells the generated tokens with how probable each was (`logprobs`, and `tokens` of pieces); `true` where left out. */
+  readonly logprobs?: boolean;
   /** Goes on after the end token, which stands for no text; `false` where left out. */
   readonly ignoreEnd?: boolean;
 }
@@ -37,6 +39,7 @@ export interface Piece {
   readonly text: string;
   /** The tokens of the prompt, before anything else, where `scorePrompt` asks for them. */
   readonly prompt?: readonly TextToken[];
+  /** Empty where `logprobs` is false. */
   readonly tokens: readonly TextToken[];
 }
 
@@ -54,7 +57,7 @@ export interface GenerateResult {
   readonly text: string;
   /** Generated token ids. */
   readonly tokens: readonly number[];
-  /** The same with how probable each was. */
+  /** The same with how probable each was; empty where `logprobs` is false. */
   readonly logprobs: readonly TextToken[];
   /** Token ids of the prompt, the begin token included. */
   readonly prompt: readonly number[];
@@ -86,6 +89,7 @@ export class Generation implements AsyncIterable<Piece> {
   readonly #promptLogprobs: TextToken[] = [];
   readonly #logprobs: TextToken[] = [];
   readonly #top: number;
+  readonly #tellsTokens: boolean;
   #reason: GenerateResult['reason'] = 'max-tokens';
 
   constructor(
@@ -99,6 +103,7 @@ export class Generation implements AsyncIterable<Piece> {
     const signals = [options.signal, this.#timer].filter((signal) => signal !== undefined);
     this.#stream = new TextStream(stopTexts(options.stop));
     this.#top = options.top ?? 0;
+    this.#tellsTokens = options.logprobs ?? true;
     const maxTokens = options.maxTokens ?? Math.min(128, Math.max(1, room));
     const sampler = createSampler(options);
     this.#sequence = engine.add({
@@ -156,10 +161,12 @@ export class Generation implements AsyncIterable<Piece> {
           this.#reason = event.reason;
           break;
         }
-        const { token: id, logprob, top } = event;
-        const token = { id, logprob, ...(top && { top }) };
-        this.#logprobs.push(token);
-        tokens.push(token);
+        if (this.#tellsTokens) {
+          const { token: id, logprob, top } = event;
+          const token = { id, logprob, ...(top && { top }) };
+          this.#logprobs.push(token);
+          tokens.push(token);
+        }
         const { text, stopped } =
           event.token < 256 ? this.#stream.push(event.token) : { text: '', stopped: false };
         if (stopped) this.#reason = 'stop';
