@@ -6,6 +6,8 @@ export interface Ask {
   readonly signal?: AbortSignal;
   /** Keeps the body of the answer; `false` where left out. */
   readonly keep?: boolean;
+  /** Hears the body as it comes. */
+  readonly onData?: (part: Buffer) => void;
 }
 
 export interface Answer {
@@ -28,7 +30,7 @@ export class Client {
   }
 
   /** GET, or POST where there is a body. Rejects where the connection fails or the signal aborts. */
-  ask({ path, body, signal, keep = false }: Ask): Promise<Answer> {
+  ask({ path, body, signal, keep = false, onData }: Ask): Promise<Answer> {
     const { hostname, port } = this.#url;
     const method = body === undefined ? 'GET' : 'POST';
     const headers =
@@ -51,6 +53,7 @@ export class Client {
         let firstMs = 0;
         answer.on('data', (part: Buffer) => {
           firstMs ||= performance.now() - begin;
+          onData?.(part);
           if (!keep) parts.length = 0;
           parts.push(part);
         });
@@ -62,6 +65,18 @@ export class Client {
       });
       asked.on('error', reject);
       asked.end(body);
+    });
+  }
+
+  /** Sends half of a body and leaves. */
+  leaveInBody(path: string, body: string): Promise<void> {
+    const { hostname, port } = this.#url;
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    return new Promise((resolve) => {
+      const asked = request({ hostname, port, path, method: 'POST', headers, agent: this.#agent });
+      asked.on('error', () => {});
+      asked.on('close', resolve);
+      asked.write(body.slice(0, body.length / 2), () => asked.destroy());
     });
   }
 

@@ -2,6 +2,7 @@ import { answerAsks } from './child.js';
 import { Client } from './client.js';
 import { closedLoop, type LoopSpec, type Reading, type StepCounts } from './closed-loop.js';
 import { completionBody, streamedText, wholeText } from './completion.js';
+import { type MixedCounts, MixedLoad } from './mixed-load.js';
 import { type OpenFigure, type OpenSpec, openLoop } from './open-loop.js';
 import { cpuMs } from './process-stats.js';
 
@@ -12,6 +13,8 @@ interface Target {
   /** The server's process. */
   readonly pid: number;
 }
+
+let mixed: MixedLoad | undefined;
 
 type LoadSpec = Target & LoopSpec & { readonly stream: boolean };
 
@@ -57,6 +60,18 @@ const answers = {
     } finally {
       client.close();
     }
+  },
+
+  async startMixed({ url, prompts }: { url: string; prompts: readonly string[] }): Promise<void> {
+    mixed = new MixedLoad(url, prompts);
+  },
+
+  async mixedCounts(): Promise<MixedCounts> {
+    return mixed!.counts();
+  },
+
+  async stopMixed(): Promise<MixedCounts> {
+    return mixed!.stop();
   },
 };
 export type LoadProcess = typeof answers;

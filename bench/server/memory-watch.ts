@@ -26,6 +26,14 @@ export class MemoryWatch implements Disposable {
     return values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
   }
 
+  medians(from: number, to: number): ProcessState {
+    return {
+      rssBytes: this.median('rssBytes', from, to),
+      threads: this.median('threads', from, to),
+      descriptors: this.median('descriptors', from, to),
+    };
+  }
+
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
   }
