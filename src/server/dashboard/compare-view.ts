@@ -1,0 +1,173 @@
+import type { RouterSetting, RoutingReport, Trace } from './api.js';
+import { CompareSide } from './compare-side.js';
+import { differences } from './compare-tokens.js';
+import { errorBox, LayerChoice } from './controls.js';
+import { h, replace } from './dom.js';
+import { fixed, percent } from './format.js';
+import type { Http } from './http.js';
+import { SAMPLES } from './samples.js';
+
+type Pair<T> = readonly [a: T, b: T];
+
+/** Two rules over the same text. */
+export class CompareView {
+  readonly #text = h('textarea', { id: 'compare-text', rows: 3, spellcheck: 'false', autocomplete: 'off' });
+  readonly #button = h('button', { class: 'primary', type: 'submit' }, 'Compare');
+  readonly #layers = new LayerChoice((layer) => this.#paint(layer), 'last');
+  readonly #error = errorBox();
+  readonly #sides: Pair<CompareSide>;
+  readonly #summary = h('div', { class: 'scroll' });
+  readonly #summaryCard = h('div', { class: 'card', hidden: true });
+  readonly #readout = h('p', { class: 'readout', role: 'status' });
+  #traces: Pair<Trace> | undefined;
+  #differs: readonly (readonly boolean[])[] = [];
+  #knownPresets = '';
+
+  constructor(
+    root: HTMLElement,
+    readonly http: Http,
+  ) {
+    this.#text.value = SAMPLES[0]![1];
+    this.#sides = [
+      new CompareSide('A', (token) => this.#select(token, 0)),
+      new CompareSide('B', (token) => this.#select(token, 1)),
+    ];
+    const form = h(
+      'form',
+      { class: 'card', on: { submit: (event) => this.#submit(event) } },
+      h('div', { class: 'card-head' }, h('label', { for: 'compare-text' }, 'Text')),
+      this.#text,
+      h('div', { class: 'two' }, ...this.#sides.map(({ settings }) => settings)),
+      h(
+        'div',
+        { class: 'form-row' },
+        h('span', { class: 'hint' }, 'Empty fields keep what the preset says.'),
+        this.#button,
+      ),
+    );
+    this.#text.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    });
+    replace(
+      this.#summaryCard,
+      h('div', { class: 'card-head' }, h('h2', {}, 'Difference'), this.#layers.element),
+      this.#summary,
+      this.#readout,
+    );
+    const results = h('div', { class: 'two results' }, ...this.#sides.map(({ element }) => element));
+    replace(root, form, this.#error.element, this.#summaryCard, results);
+  }
+
+  know({ layers, presets = [] }: RoutingReport): void {
+    if (!this.#traces) this.#layers.set(layers.map(({ name }) => name));
+    const key = presets.join();
+    if (key === this.#knownPresets) return;
+    this.#knownPresets = key;
+    const usual = presets.includes('switch') ? 'switch' : '';
+    this.#sides[0].offer(presets, '');
+    this.#sides[1].offer(presets, usual);
+  }
+
+  #submit(event: Event): void {
+    event.preventDefault();
+    void this.#compare();
+  }
+
+  async #compare(): Promise<void> {
+    this.#error.hide();
+    this.#button.toggleAttribute('aria-busy', true);
+    const text = this.#text.value;
+    const ask = (router: RouterSetting | undefined) =>
+      this.http.post<Trace>('/v1/routing/trace', router ? { text, router } : { text });
+    const answers = await Promise.allSettled(this.#sides.map((side) => ask(side.setting())));
+    this.#button.toggleAttribute('aria-busy', false);
+    this.#sides.forEach((side, i) => {
+      const answer = answers[i]!;
+      side.fail(answer.status === 'rejected' ? answer.reason : undefined);
+    });
+    const [a, b] = answers;
+    if (a?.status === 'fulfilled' && b?.status === 'fulfilled') this.#show([a.value, b.value]);
+  }
+
+  #show(traces: Pair<Trace>): void {
+    this.#traces = traces;
+    this.#differs = differences(...traces);
+    this.#summaryCard.hidden = false;
+    this.#layers.set(traces[0].layers.map(({ name }) => name));
+    this.#readout.textContent =
+      'Choose a token to see both answers. A bar under a token marks another set of experts.';
+    const layer = this.#layers.value;
+    this.#sides.forEach((side, i) => {
+      side.show(traces[i]!, layer);
+    });
+    this.#paint(layer);
+  }
+
+  #paint(layer: number): void {
+    const traces = this.#traces;
+    if (!traces) return;
+    for (const side of this.#sides) side.paint(layer, (token) => this.#differs[token]?.[layer] ?? false);
+    replace(this.#summary, summaryTable(traces, layer, this.#differs));
+  }
+
+  #select(token: number, from: 0 | 1): void {
+    this.#sides[1 - from]!.select(token);
+    const layer = this.#layers.value;
+    const said = this.#sides.map((side, i) =>
+      h('span', {}, `${side.name}: ${choices(this.#traces![i]!, token, layer)}`),
+    );
+    replace(this.#readout, h('b', {}, this.#sides[from].nameOf(token)), `position ${token}`, ...said);
+  }
+}
+
+function choices(trace: Trace, token: number, layer: number): string {
+  const experts = trace.experts[token]?.[layer] ?? [];
+  const parts = experts.flatMap((expert, choice) => {
+    if (expert < 0) return [];
+    const why = trace.drops[token]?.[layer]?.[choice];
+    return [`expert ${expert} (${why ? 'dropped' : fixed(trace.weights[token]?.[layer]?.[choice], 2)})`];
+  });
+  return parts.join(', ') || 'no expert';
+}
+
+function summaryTable(
+  [a, b]: Pair<Trace>,
+  layer: number,
+  differs: readonly (readonly boolean[])[],
+): HTMLTableElement {
+  const of = (trace: Trace) => trace.layers[layer]!;
+  const number = (label: string, value: (trace: Trace) => number | null | undefined, digits: number) => {
+    const [first, second] = [value(a), value(b)];
+    const known = typeof first === 'number' && typeof second === 'number';
+    const delta = known ? second - first : null;
+    const sign = delta !== null && delta > 0 ? '+' : '';
+    return [label, fixed(first, digits), fixed(second, digits), `${sign}${fixed(delta, digits)}`] as const;
+  };
+  const inLayer = differs.filter((layers) => layers[layer]).length;
+  const anywhere = differs.filter((layers) => layers.includes(true)).length;
+  const share = (n: number) =>
+    `${n} of ${differs.length} (${percent(differs.length > 0 ? n / differs.length : 0, 0)})`;
+  const rows = [
+    number('Bits per byte', (trace) => trace.bits_per_byte, 3),
+    number('Dropped, %', (trace) => of(trace).dropRate * 100, 1),
+    number('MaxVio', (trace) => of(trace).imbalance.maxVio, 2),
+    number('Balance loss', (trace) => of(trace).losses.switch, 2),
+    number('Dead experts', (trace) => of(trace).imbalance.dead, 0),
+    [`Tokens with other experts, ${of(a).name}`, '', '', share(inLayer)] as const,
+    ['Tokens with other experts, any layer', '', '', share(anywhere)] as const,
+  ];
+  const head = ['', 'A', 'B', 'B \u2212 A'];
+  return h(
+    'table',
+    { class: 'figures compare' },
+    h('caption', { class: 'aloud' }, 'The two rules in figures'),
+    h('thead', {}, h('tr', {}, ...head.map((text) => h('th', { scope: 'col' }, text)))),
+    h(
+      'tbody',
+      {},
+      ...rows.map(([label, ...cells]) =>
+        h('tr', {}, h('th', { scope: 'row' }, label), ...cells.map((text) => h('td', {}, text))),
+      ),
+    ),
+  );
+}
