@@ -41,8 +41,10 @@ const WRITTEN = fileURLToPath(new URL('../../../src/server/dashboard/', import.m
 export async function dashboard(app: FastifyInstance): Promise<void> {
   const assets = await readAssets();
   const page = await readAsset(join(WRITTEN, 'index.html'));
-  app.get('/', { schema: { hide: true } }, (request, reply) => send(page, request, reply));
-  app.get<{ Params: { name: string } }>('/assets/:name', { schema: { hide: true } }, (request, reply) => {
+  // The page itself tells nothing; it asks for the key.
+  const options = { schema: { hide: true }, config: { open: true } };
+  app.get('/', options, (request, reply) => send(page, request, reply));
+  app.get<{ Params: { name: string } }>('/assets/:name', options, (request, reply) => {
     const asset = assets.get(request.params.name);
     return asset ? send(asset, request, reply) : reply.callNotFound();
   });

@@ -6,6 +6,8 @@ import { Roving } from './roving.js';
 
 /** Narrower cells than this have no room for a number. */
 const NUMBER_PX = 34;
+/** Longer names of layers are cut. */
+const NAME_CHARACTERS = 16;
 
 export type Counted = 'load' | 'kept';
 
@@ -116,7 +118,9 @@ export class HeatMap {
     if (shape === this.#shape) return;
     this.#shape = shape;
     this.#experts = Math.max(...layers.map(({ experts }) => experts));
+    const longest = Math.max(6, ...layers.map(({ name }) => name.length));
     this.#grid.style.setProperty('--experts', String(this.#experts));
+    this.#grid.style.setProperty('--name', `${Math.min(longest, NAME_CHARACTERS)}ch`);
     const numbers = Array.from({ length: this.#experts }, (_, expert) =>
       h('span', { role: 'columnheader', 'aria-label': `expert ${expert}` }, expert),
     );
@@ -144,7 +148,12 @@ export class HeatMap {
 
   #fit(): void {
     const width = this.#cells[0]?.element.clientWidth ?? 0;
-    if (width > 0) this.#grid.classList.toggle('numbers', width >= NUMBER_PX);
+    if (width === 0) return;
+    this.#grid.classList.toggle('numbers', width >= NUMBER_PX);
+    const step = width >= 20 ? 1 : width >= 12 ? 4 : 8;
+    [...this.#grid.querySelectorAll('[role=columnheader]')].slice(1).forEach((header, expert) => {
+      header.classList.toggle('unsaid', expert % step !== 0);
+    });
   }
 }
 

@@ -1,6 +1,6 @@
 import type { LaneReport, StatusReport } from './api.js';
 import { type Child, h, replace } from './dom.js';
-import { bytes, count, duration, milliseconds, ranges, short } from './format.js';
+import { bytes, count, duration, milliseconds, plural, ranges, short } from './format.js';
 import { STAGES, type Stage, stageMs, stageTotals } from './stages.js';
 
 const HEAD = [
@@ -114,7 +114,7 @@ function laneRow(lane: LaneReport, before: LaneReport | undefined): HTMLTableRow
   const cells: readonly string[] = [
     device,
     '',
-    ranges(lane.experts),
+    expertsOf(lane.experts),
     count(lane.queue),
     count(lane.calls),
     count(lane.rows),
@@ -126,8 +126,15 @@ function laneRow(lane: LaneReport, before: LaneReport | undefined): HTMLTableRow
   ];
   const row = h('tr', {}, h('th', { scope: 'row' }, lane.lane), ...cells.map((text) => h('td', {}, text)));
   replace(row.cells[2]!, h('span', { class: 'state', 'data-state': lane.state }, `${lane.state}${circuit}`));
+  row.cells[3]!.title = ranges(lane.experts);
   if (!process) row.cells[9]!.title = 'The lane shares the memory of the server.';
   return row;
+}
+
+/** Their numbers where these are few ranges, else how many. */
+function expertsOf(experts: readonly number[]): string {
+  const text = ranges(experts);
+  return text.length <= 16 ? text : plural(experts.length, 'expert');
 }
 
 function computeMs(lane: LaneReport): number | undefined {

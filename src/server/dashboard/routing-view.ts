@@ -40,6 +40,7 @@ export class RoutingView {
   readonly #history = new History();
   readonly #heat = new HeatMap();
   readonly #charts = CHARTS.map((spec) => new Chart(spec, this.#history));
+  readonly #loads = h('div', { class: 'heat-and-figures' });
   readonly #figures = h('tbody');
   readonly #legend = h('ul', { class: 'legend lines', 'aria-label': 'Layers in the charts' });
   readonly #hidden = new Set<number>();
@@ -96,6 +97,7 @@ export class RoutingView {
       h('thead', {}, h('tr', {}, ...head.map((text) => h('th', { scope: 'col' }, text)))),
       this.#figures,
     );
+    replace(this.#loads, this.#heat.element, h('div', { class: 'scroll' }, table));
     replace(
       this.root,
       h(
@@ -103,7 +105,7 @@ export class RoutingView {
         { class: 'card' },
         h('div', { class: 'card-head' }, h('h2', {}, 'Load by layer and expert'), span, counted),
         this.#empty,
-        h('div', { class: 'heat-and-figures' }, this.#heat.element, h('div', { class: 'scroll' }, table)),
+        this.#loads,
       ),
       h(
         'div',
@@ -130,6 +132,11 @@ export class RoutingView {
   #rebuild(): void {
     const names = this.#report?.layers.map(({ name }) => name) ?? [];
     if (names.length === 0) return;
+    this.#loads.classList.toggle('many', names.length > 10);
+    this.#loads.classList.toggle(
+      'broad',
+      this.#report!.layers.some(({ experts }) => experts > 32),
+    );
     replace(this.#legend, ...names.map((name, layer) => this.#legendEntry(name, layer, names.length)));
     for (const chart of this.#charts) chart.build(names, this.#hidden);
     this.#render();

@@ -13,7 +13,8 @@ export function stageMs(times: StageTimes, stage: Stage): number {
 /** One bar of all stages, and the same as a list with numbers. */
 export function stageTotals(totals: ReadonlyMap<Stage, number>): HTMLElement {
   const all = [...totals.values()].reduce((sum, ms) => sum + ms, 0);
-  const segments = [...totals].map(([stage, ms]) =>
+  const spent = [...totals].filter(([, ms]) => ms > 0);
+  const segments = spent.map(([stage, ms]) =>
     h('span', { class: `stage stage-${stage}`, style: { 'flex-grow': String(ms) } }),
   );
   const entries = [...totals].map(([stage, ms]) =>

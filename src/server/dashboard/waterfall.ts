@@ -79,8 +79,7 @@ export class Waterfall {
   #layer(step: WaterfallStep, { layer, fromMs, stages }: WaterfallStep['layers'][number]): HTMLElement {
     const length = Math.max(step.toMs - step.fromMs, 1e-6);
     const sum = STAGES.reduce((all, stage) => all + stageMs(stages, stage), 0);
-    // Times from the start of the request, or from that of the step: whichever lies within the step.
-    const offset = fromMs >= step.fromMs ? fromMs - step.fromMs : fromMs;
+    const offset = fromMs - step.fromMs;
     const bar = h('span', {
       class: 'bar',
       style: { left: `${(offset / length) * 100}%`, width: `${(sum / length) * 100}%` },
