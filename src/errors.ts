@@ -49,6 +49,23 @@ export const ERROR_CODES = {
   TURNOUT_DEADLINE_EXCEEDED: 'The call took longer than it was given. Give it more time or less work.',
   TURNOUT_CLOSED: 'It was closed before this call. Open a new one.',
   TURNOUT_DEVICE_UNAVAILABLE: 'The device cannot be had here. `turnout doctor` tells what this machine has.',
+  TURNOUT_REQUEST_INVALID:
+    'The request cannot be read: malformed JSON, a field that is unknown or of the wrong type, or bytes that are not what its headers say.',
+  TURNOUT_REQUEST_TOO_LARGE:
+    'The request, or the answer that it asks for, is larger than the server allows. Send less at a time.',
+  TURNOUT_MEDIA_TYPE_UNSUPPORTED: 'The body has a content type that this endpoint does not take.',
+  TURNOUT_UNSUPPORTED:
+    'The request asks for something that this server or this package does not have, as the message says.',
+  TURNOUT_NOT_FOUND: 'There is no endpoint, model, version or recording of this name.',
+  TURNOUT_UNAUTHORIZED: 'The request needs an API key: `Authorization: Bearer KEY`.',
+  TURNOUT_FORBIDDEN:
+    "The request comes from another site than the server's own, names another host, or asks for what its key does not open.",
+  TURNOUT_RATE_LIMITED:
+    'Too many requests in a short time from this key or address. Try again after Retry-After seconds.',
+  TURNOUT_OVERLOADED: 'The queue of the server is full. Try again after Retry-After seconds.',
+  TURNOUT_QUEUE_TIMEOUT:
+    'The request waited in the queue for as long as the server lets one wait. Try again after Retry-After seconds.',
+  TURNOUT_INTERNAL: 'An error that nobody foresaw; the log of the server has it whole. Please report it.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

@@ -43,6 +43,8 @@ export interface LayerOutput {
 export interface LayerEvent {
   readonly layer: number;
   readonly name: string;
+  /** The rule that decided. */
+  readonly router: Router;
   readonly routing: Routing;
   readonly times: StageTimes;
 }
@@ -86,6 +88,16 @@ export class MoeLayer {
     this.hidden = parts.backend.hidden;
   }
 
+  /** Whether it scores tokens itself; else their logits come with each call. */
+  get hasGate(): boolean {
+    return this.#parts.gate !== undefined;
+  }
+
+  /** The same experts and gate under another rule. */
+  withRouter(router: Router): MoeLayer {
+    return new MoeLayer({ ...this.#parts, router });
+  }
+
   /**
    * x [T,H] -> y [T,H] with the routing behind it.
    * Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_LOGITS_INVALID (unless `badRows: 'report'`), TURNOUT_EXPERT_LOST for a shared
@@ -118,7 +130,8 @@ export class MoeLayer {
 
     const times = clock.times();
     if (layerChannel.hasSubscribers) {
-      layerChannel.publish({ layer: this.index, name: this.name, routing, times } satisfies LayerEvent);
+      const event: LayerEvent = { layer: this.index, name: this.name, router, routing, times };
+      layerChannel.publish(event);
     }
     return { y, routing, plan, times };
   }
