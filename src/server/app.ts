@@ -10,6 +10,7 @@ import Fastify, {
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
 import type { ServerContext } from './context.js';
+import { dashboard } from './dashboard.js';
 import { addDocs } from './docs.js';
 import { observeEndpoints } from './endpoints/observe.js';
 import { recordingEndpoints } from './endpoints/recordings.js';
@@ -52,6 +53,7 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {
     await app.register(endpoints, { context });
   }
+  await app.register(dashboard);
   return app;
 }
 

@@ -16,8 +16,10 @@ const RAMP: readonly Rgb[] = [
   [44, 27, 80],
 ];
 
-const DARK_INK = '#10141a';
+const DARK_INK = '#000000';
 const LIGHT_INK = '#ffffff';
+/** The luminance at which both inks have the same contrast, 4.6. Softer inks would have less than 4.5 near it. */
+const INK_TURN = 0.179;
 
 const prefersDark = matchMedia('(prefers-color-scheme: dark)');
 
@@ -33,7 +35,7 @@ export function sequential(share: number): { fill: string; ink: string } {
   const at = (isDark() ? 1 - place * 0.92 : place) * (RAMP.length - 1);
   const [low, high] = [RAMP[Math.floor(at)]!, RAMP[Math.ceil(at)]!];
   const rgb = low.map((value, i) => Math.round(value + (high[i]! - value) * (at % 1))) as unknown as Rgb;
-  return { fill: css(rgb), ink: luminance(rgb) > 0.26 ? DARK_INK : LIGHT_INK };
+  return { fill: css(rgb), ink: luminance(rgb) > INK_TURN ? DARK_INK : LIGHT_INK };
 }
 
 /** The ramp as stops for a legend. */

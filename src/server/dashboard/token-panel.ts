@@ -42,6 +42,8 @@ export class TokenPanel {
       ['probability', logprob === null ? '\u2013' : percent(Math.exp(logprob))],
       ['surprise', logprob === null ? '\u2013' : `${fixed(-logprob / Math.LN2, 2)} bits`],
     ] as const;
+    const unseen =
+      rows.length === 0 && 'The model has not seen this token yet: it was the last to be generated.';
     replace(
       this.element,
       h(
@@ -54,7 +56,7 @@ export class TokenPanel {
           ...facts.map(([term, text]) => h('div', {}, h('dt', {}, term), h('dd', {}, text))),
         ),
       ),
-      h('div', { class: 'scroll' }, table),
+      unseen ? h('p', { class: 'empty' }, unseen) : h('div', { class: 'scroll' }, table),
     );
   }
 }
