@@ -25,7 +25,7 @@ beforeAll(async () => {
   server = await serve(BABEL, { server: { port: 0 } });
   if (noBrowser === undefined) browser = await launchBrowser();
   else console.warn(`no dashboard in a browser: ${noBrowser}`);
-});
+}, 60_000);
 afterAll(async () => {
   await browser?.close();
   await server?.close();
@@ -238,12 +238,21 @@ describe.skipIf(noBrowser)('the dashboard in a browser', () => {
     const other = a.tokens.filter((_, t) => a.experts[t]![last]![0] !== b.experts[t]![last]![0]).length;
     expect(other).toBeGreaterThan(0);
     for (const side of [0, 1]) expect(await sides.nth(side).locator('.token.differs').count()).toBe(other);
-    await page
-      .getByRole('row', { name: `Tokens with other experts, layers.${last}` })
-      .getByText(`${other} of ${a.tokens.length}`)
-      .waitFor();
+    await page.locator('.depth .current').getByText(`${other} of ${a.tokens.length}`).waitFor();
     await sides.nth(0).locator('.token').nth(5).click();
     expect(await sides.nth(1).locator('.token').nth(5).getAttribute('aria-selected')).toBe('true');
+  });
+
+  it('says which of two rules the server refuses', async () => {
+    const { page, complaints } = await watchedPage(browser, server.url);
+    await tab(page, 'Compare').click();
+    await page.getByRole('group', { name: 'Rule B' }).getByLabel('k', { exact: true }).fill('99');
+    await page.getByRole('button', { name: 'Compare' }).click();
+    const side = page.locator('.side').filter({ hasText: 'Rule B' });
+    await side.getByRole('alert').getByText('TURNOUT_CHOICES_INVALID').waitFor();
+    expect(await page.locator('.side .token').count()).toBe(0);
+    expect(complaints).toEqual([expect.stringContaining('400')]);
+    await page.context().close();
   });
 
   it('lists the lanes', async () => {

@@ -1,6 +1,6 @@
 import { isDark, lineColour, lineDash } from './colours.js';
 import { h, setText } from './dom.js';
-import { fixed } from './format.js';
+import { count, fixed } from './format.js';
 import type { History, Measure } from './history.js';
 import uPlot from './uplot.js';
 
@@ -28,7 +28,7 @@ export interface ChartSpec {
 export class Chart {
   readonly element: HTMLElement;
   readonly #plotBox = h('div', { class: 'plot', role: 'img' });
-  readonly #value = h('output', { class: 'value' });
+  readonly #value = h('span', { class: 'value' });
   #plot: uPlot | undefined;
   #names: readonly string[] = [];
   #hidden: ReadonlySet<number> = new Set();
@@ -92,7 +92,12 @@ export class Chart {
     if (values.length === 0) return '\u2013';
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const range = fixed(low, digits) === fixed(high, digits) ? [high] : [low, high];
-    return `${range.map((value) => fixed(value, digits)).join(' \u2013 ')}${unit}`;
+    return `${range.map((value) => this.#number(value)).join(' \u2013 ')}${unit}`;
+  }
+
+  #number(value: number): string {
+    const { digits } = this.spec;
+    return digits === 0 ? count(value) : fixed(value, digits);
   }
 
   #fit(): void {
@@ -159,16 +164,15 @@ function timeAxis(): uPlot.Axis {
   const steps = ({ scales }: uPlot) => {
     const [low, high] = [scales.x!.min ?? 0, scales.x!.max ?? 0];
     const step = high - low <= 90 ? 15 : high - low <= 180 ? 30 : 60;
-    const count = Math.floor((high - low) / step + 0.01);
-    return { high, step, count };
+    return { high, step, ticks: Math.floor((high - low) / step + 0.01) };
   };
   return {
     ...axis(),
     size: 24,
     gap: 4,
     splits: (plot) => {
-      const { high, step, count } = steps(plot);
-      return Array.from({ length: count + 1 }, (_, i) => high - (count - i) * step);
+      const { high, step, ticks } = steps(plot);
+      return Array.from({ length: ticks + 1 }, (_, i) => high - (ticks - i) * step);
     },
     values: (plot, splits) => splits.map((at) => ago(steps(plot).high - at)),
   };
@@ -188,7 +192,7 @@ function valueAxis(digits: number): uPlot.Axis {
     space: 34,
     values: (_plot, splits) => {
       const places = splits.every(Number.isInteger) ? 0 : Math.max(1, digits);
-      return splits.map((value) => fixed(value, places));
+      return splits.map((value) => (places === 0 ? count(value) : fixed(value, places)));
     },
   };
 }

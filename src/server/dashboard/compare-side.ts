@@ -76,16 +76,19 @@ export class CompareSide {
     return Object.keys(setting).length > 0 ? setting : undefined;
   }
 
-  /** Shows an error in place of the text; undefined takes it away. */
+  /** Shows an error in place of the text; with none, this side waits for the other. */
   fail(error: unknown): void {
-    this.element.hidden = false;
-    this.#body.hidden = error !== undefined;
-    if (error === undefined) this.#error.hide();
-    else this.#error.show(error);
+    this.element.hidden = error === undefined;
+    this.#body.hidden = true;
+    this.#rule.textContent = '';
+    if (error !== undefined) this.#error.show(error);
   }
 
   show(trace: Trace, layer: number): void {
     this.#trace = trace;
+    this.element.hidden = false;
+    this.#body.hidden = false;
+    this.#error.hide();
     const { preset, k, capacity_factor: factor, causal } = trace.router;
     const parts = [preset, `k ${k}`, `capacity ${factor ?? 'none'}`, causal ? '' : 'not causal'];
     this.#rule.textContent = parts.filter(Boolean).join(', ');

@@ -1,8 +1,8 @@
 import type { RouterSetting, RoutingReport, Trace } from './api.js';
 import { CompareSide } from './compare-side.js';
 import { differences } from './compare-tokens.js';
-import { errorBox, LayerChoice } from './controls.js';
-import { h, replace } from './dom.js';
+import { LayerChoice } from './controls.js';
+import { h, meter, replace } from './dom.js';
 import { fixed, percent } from './format.js';
 import type { Http } from './http.js';
 import { SAMPLES } from './samples.js';
@@ -14,9 +14,9 @@ export class CompareView {
   readonly #text = h('textarea', { id: 'compare-text', rows: 3, spellcheck: 'false', autocomplete: 'off' });
   readonly #button = h('button', { class: 'primary', type: 'submit' }, 'Compare');
   readonly #layers = new LayerChoice((layer) => this.#paint(layer), 'last');
-  readonly #error = errorBox();
   readonly #sides: Pair<CompareSide>;
   readonly #summary = h('div', { class: 'scroll' });
+  readonly #depth = h('div');
   readonly #summaryCard = h('div', { class: 'card', hidden: true });
   readonly #readout = h('p', { class: 'readout', role: 'status' });
   #traces: Pair<Trace> | undefined;
@@ -51,11 +51,11 @@ export class CompareView {
     replace(
       this.#summaryCard,
       h('div', { class: 'card-head' }, h('h2', {}, 'Difference'), this.#layers.element),
-      this.#summary,
+      h('div', { class: 'difference' }, this.#summary, this.#depth),
       this.#readout,
     );
     const results = h('div', { class: 'two results' }, ...this.#sides.map(({ element }) => element));
-    replace(root, form, this.#error.element, this.#summaryCard, results);
+    replace(root, form, this.#summaryCard, results);
   }
 
   know({ layers, presets = [] }: RoutingReport): void {
@@ -74,19 +74,20 @@ export class CompareView {
   }
 
   async #compare(): Promise<void> {
-    this.#error.hide();
+    if (this.#button.hasAttribute('aria-busy')) return;
     this.#button.toggleAttribute('aria-busy', true);
     const text = this.#text.value;
     const ask = (router: RouterSetting | undefined) =>
       this.http.post<Trace>('/v1/routing/trace', router ? { text, router } : { text });
     const answers = await Promise.allSettled(this.#sides.map((side) => ask(side.setting())));
     this.#button.toggleAttribute('aria-busy', false);
+    const [a, b] = answers;
+    if (a?.status === 'fulfilled' && b?.status === 'fulfilled') return this.#show([a.value, b.value]);
+    this.#summaryCard.hidden = true;
     this.#sides.forEach((side, i) => {
       const answer = answers[i]!;
       side.fail(answer.status === 'rejected' ? answer.reason : undefined);
     });
-    const [a, b] = answers;
-    if (a?.status === 'fulfilled' && b?.status === 'fulfilled') this.#show([a.value, b.value]);
   }
 
   #show(traces: Pair<Trace>): void {
@@ -108,6 +109,7 @@ export class CompareView {
     if (!traces) return;
     for (const side of this.#sides) side.paint(layer, (token) => this.#differs[token]?.[layer] ?? false);
     replace(this.#summary, summaryTable(traces, layer, this.#differs));
+    replace(this.#depth, differenceByLayer(traces[0], layer, this.#differs));
   }
 
   #select(token: number, from: 0 | 1): void {
@@ -143,18 +145,19 @@ function summaryTable(
     const sign = delta !== null && delta > 0 ? '+' : '';
     return [label, fixed(first, digits), fixed(second, digits), `${sign}${fixed(delta, digits)}`] as const;
   };
-  const inLayer = differs.filter((layers) => layers[layer]).length;
   const anywhere = differs.filter((layers) => layers.includes(true)).length;
-  const share = (n: number) =>
-    `${n} of ${differs.length} (${percent(differs.length > 0 ? n / differs.length : 0, 0)})`;
   const rows = [
     number('Bits per byte', (trace) => trace.bits_per_byte, 3),
     number('Dropped, %', (trace) => of(trace).dropRate * 100, 1),
     number('MaxVio', (trace) => of(trace).imbalance.maxVio, 2),
     number('Balance loss', (trace) => of(trace).losses.switch, 2),
     number('Dead experts', (trace) => of(trace).imbalance.dead, 0),
-    [`Tokens with other experts, ${of(a).name}`, '', '', share(inLayer)] as const,
-    ['Tokens with other experts, any layer', '', '', share(anywhere)] as const,
+    [
+      'Tokens with other experts, any layer',
+      '',
+      '',
+      percent(anywhere / Math.max(1, differs.length), 0),
+    ] as const,
   ];
   const head = ['', 'A', 'B', 'B \u2212 A'];
   return h(
@@ -170,4 +173,24 @@ function summaryTable(
       ),
     ),
   );
+}
+
+/** Where in the depth of the model the two rules part. */
+function differenceByLayer(
+  { layers }: Trace,
+  current: number,
+  differs: readonly (readonly boolean[])[],
+): HTMLElement {
+  const entries = layers.map(({ name }, layer) => {
+    const tokens = differs.filter((perLayer) => perLayer[layer]).length;
+    const share = tokens / Math.max(1, differs.length);
+    return h(
+      'li',
+      { class: layer === current ? 'current' : '' },
+      h('span', {}, name),
+      meter(share),
+      h('span', { class: 'number' }, `${tokens} of ${differs.length}`),
+    );
+  });
+  return h('div', {}, h('h3', {}, 'Tokens with other experts'), h('ul', { class: 'depth' }, ...entries));
 }

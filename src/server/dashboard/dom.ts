@@ -50,6 +50,12 @@ export function setText(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** A bar for a share from 0 to 1. It stands beside its number, so it is not read aloud. */
+export function meter(share: number): HTMLElement {
+  const width = `${Math.min(1, Math.max(0, share)) * 100}%`;
+  return h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', { style: { width } }));
+}
+
 /** An element of index.html. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const element = document.getElementById(id);

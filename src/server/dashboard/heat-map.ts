@@ -107,10 +107,10 @@ export class HeatMap {
 
   #read(): void {
     const cell = this.#pointed;
-    setText(
-      this.#readout,
-      cell ? this.#describe(cell.layer, cell.expert) : 'Cells show the share of the load in percent.',
-    );
+    const hint = this.#grid.classList.contains('numbers')
+      ? 'Cells show the share of the load in percent.'
+      : 'Choose a cell to see its numbers.';
+    setText(this.#readout, cell ? this.#describe(cell.layer, cell.expert) : hint);
   }
 
   #build(layers: readonly LayerReport[]): void {
@@ -154,6 +154,7 @@ export class HeatMap {
     [...this.#grid.querySelectorAll('[role=columnheader]')].slice(1).forEach((header, expert) => {
       header.classList.toggle('unsaid', expert % step !== 0);
     });
+    this.#read();
   }
 }
 

@@ -6,10 +6,14 @@ export function askForKey(wrong: boolean): Promise<string> {
   const field = byId<HTMLInputElement>('key');
   byId('key-error').hidden = !wrong;
   field.value = '';
-  dialog.addEventListener('cancel', (event) => event.preventDefault());
   dialog.showModal();
   field.focus();
   return new Promise((resolve) => {
-    byId('key-form').addEventListener('submit', () => resolve(field.value.trim()), { once: true });
+    byId('key-form').onsubmit = () => {
+      dialog.onclose = null;
+      resolve(field.value.trim());
+    };
+    // Escape closes a dialog, whatever its page says.
+    dialog.onclose = () => dialog.showModal();
   });
 }

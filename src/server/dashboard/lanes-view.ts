@@ -109,7 +109,8 @@ function laneRow(lane: LaneReport, before: LaneReport | undefined): HTMLTableRow
   const latest =
     calls > 0 && compute !== undefined && earlier !== undefined ? (compute - earlier) / calls : null;
   const { process } = lane;
-  const device = lane.provider === lane.device ? lane.device : `${lane.device} (${lane.provider})`;
+  const told = lane.device.split(':')[0] === lane.provider;
+  const device = told ? lane.device : `${lane.device} (${lane.provider})`;
   const circuit = process?.circuit && process.circuit !== 'closed' ? `, circuit ${process.circuit}` : '';
   const cells: readonly string[] = [
     device,

@@ -23,8 +23,13 @@ export function stageTotals(totals: ReadonlyMap<Stage, number>): HTMLElement {
       {},
       h('span', { class: `swatch stage-${stage}` }),
       h('span', {}, stage),
-      h('b', {}, milliseconds(ms)),
-      h('small', {}, percent(all > 0 ? ms / all : 0, 0)),
+      h(
+        'span',
+        { class: 'amount' },
+        h('b', {}, milliseconds(ms)),
+        ' ',
+        h('small', {}, percent(all > 0 ? ms / all : 0, 0)),
+      ),
     ),
   );
   return h(

@@ -1,6 +1,6 @@
 import type { Trace } from './api.js';
 import { expertClass } from './colours.js';
-import { h, replace } from './dom.js';
+import { h, meter, replace } from './dom.js';
 import { fixed, percent } from './format.js';
 import { layOut } from './tokens.js';
 
@@ -96,7 +96,7 @@ function layerRows(trace: Trace, token: number, { name, index, current }: LayerP
   ];
   return experts.map((expert, choice) => {
     const why = drops[choice];
-    const label = choice === 0 && h('th', { scope: 'rowgroup', rowspan: experts.length }, name);
+    const label = choice === 0 && h('th', { scope: 'rowgroup', rowspan: experts.length, title: name }, name);
     return h(
       'tr',
       { class: `${current ? 'current' : ''}${why ? ' dropped' : ''}${choice === 0 ? ' first' : ''}` },
@@ -109,11 +109,5 @@ function layerRows(trace: Trace, token: number, { name, index, current }: LayerP
 }
 
 function weight(value: number): HTMLElement {
-  const width = `${Math.min(100, Math.max(0, value * 100))}%`;
-  return h(
-    'span',
-    { class: 'meter' },
-    h('span', { class: 'meter-track', 'aria-hidden': 'true' }, h('span', { style: { width } })),
-    h('span', { class: 'number' }, fixed(value, 2)),
-  );
+  return h('span', { class: 'weight-of' }, meter(value), h('span', { class: 'number' }, fixed(value, 2)));
 }

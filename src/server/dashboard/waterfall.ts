@@ -70,7 +70,7 @@ export class Waterfall {
         'h3',
         {},
         `Step ${at + 1}: its layers `,
-        h('small', {}, `0 to ${milliseconds(step.toMs - step.fromMs)}`),
+        h('small', {}, `0 to ${milliseconds(step.toMs - step.fromMs)}; between them the trunk`),
       ),
       ...rows,
     );
