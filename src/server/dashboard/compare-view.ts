@@ -1,9 +1,9 @@
 import type { RouterSetting, RoutingReport, Trace } from './api.js';
+import { choices, differenceByLayer, figuresOf } from './compare-figures.js';
 import { CompareSide } from './compare-side.js';
 import { differences } from './compare-tokens.js';
 import { LayerChoice } from './controls.js';
-import { h, meter, replace } from './dom.js';
-import { fixed, percent } from './format.js';
+import { h, replace } from './dom.js';
 import type { Http } from './http.js';
 import { SAMPLES } from './samples.js';
 
@@ -108,7 +108,7 @@ export class CompareView {
     const traces = this.#traces;
     if (!traces) return;
     for (const side of this.#sides) side.paint(layer, (token) => this.#differs[token]?.[layer] ?? false);
-    replace(this.#summary, summaryTable(traces, layer, this.#differs));
+    replace(this.#summary, figuresOf(traces, layer, this.#differs));
     replace(this.#depth, differenceByLayer(traces[0], layer, this.#differs));
   }
 
@@ -120,77 +120,4 @@ export class CompareView {
     );
     replace(this.#readout, h('b', {}, this.#sides[from].nameOf(token)), `position ${token}`, ...said);
   }
-}
-
-function choices(trace: Trace, token: number, layer: number): string {
-  const experts = trace.experts[token]?.[layer] ?? [];
-  const parts = experts.flatMap((expert, choice) => {
-    if (expert < 0) return [];
-    const why = trace.drops[token]?.[layer]?.[choice];
-    return [`expert ${expert} (${why ? 'dropped' : fixed(trace.weights[token]?.[layer]?.[choice], 2)})`];
-  });
-  return parts.join(', ') || 'no expert';
-}
-
-function summaryTable(
-  [a, b]: Pair<Trace>,
-  layer: number,
-  differs: readonly (readonly boolean[])[],
-): HTMLTableElement {
-  const of = (trace: Trace) => trace.layers[layer]!;
-  const number = (label: string, value: (trace: Trace) => number | null | undefined, digits: number) => {
-    const [first, second] = [value(a), value(b)];
-    const known = typeof first === 'number' && typeof second === 'number';
-    const delta = known ? second - first : null;
-    const sign = delta !== null && delta > 0 ? '+' : '';
-    return [label, fixed(first, digits), fixed(second, digits), `${sign}${fixed(delta, digits)}`] as const;
-  };
-  const anywhere = differs.filter((layers) => layers.includes(true)).length;
-  const rows = [
-    number('Bits per byte', (trace) => trace.bits_per_byte, 3),
-    number('Dropped, %', (trace) => of(trace).dropRate * 100, 1),
-    number('MaxVio', (trace) => of(trace).imbalance.maxVio, 2),
-    number('Balance loss', (trace) => of(trace).losses.switch, 2),
-    number('Dead experts', (trace) => of(trace).imbalance.dead, 0),
-    [
-      'Tokens with other experts, any layer',
-      '',
-      '',
-      percent(anywhere / Math.max(1, differs.length), 0),
-    ] as const,
-  ];
-  const head = ['', 'A', 'B', 'B \u2212 A'];
-  return h(
-    'table',
-    { class: 'figures compare' },
-    h('caption', { class: 'aloud' }, 'The two rules in figures'),
-    h('thead', {}, h('tr', {}, ...head.map((text) => h('th', { scope: 'col' }, text)))),
-    h(
-      'tbody',
-      {},
-      ...rows.map(([label, ...cells]) =>
-        h('tr', {}, h('th', { scope: 'row' }, label), ...cells.map((text) => h('td', {}, text))),
-      ),
-    ),
-  );
-}
-
-/** Where in the depth of the model the two rules part. */
-function differenceByLayer(
-  { layers }: Trace,
-  current: number,
-  differs: readonly (readonly boolean[])[],
-): HTMLElement {
-  const entries = layers.map(({ name }, layer) => {
-    const tokens = differs.filter((perLayer) => perLayer[layer]).length;
-    const share = tokens / Math.max(1, differs.length);
-    return h(
-      'li',
-      { class: layer === current ? 'current' : '' },
-      h('span', {}, name),
-      meter(share),
-      h('span', { class: 'number' }, `${tokens} of ${differs.length}`),
-    );
-  });
-  return h('div', {}, h('h3', {}, 'Tokens with other experts'), h('ul', { class: 'depth' }, ...entries));
 }

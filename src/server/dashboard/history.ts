@@ -7,7 +7,7 @@ const GAP_SECONDS = 3;
 
 export type Measure = 'maxVio' | 'dropRate' | 'balance';
 
-/** null where no token passed. */
+/** Over the ten seconds before a point; null where no token passed in them. */
 const MEASURES: Readonly<Record<Measure, (report: WindowReport) => number | null>> = {
   maxVio: ({ imbalance }) => imbalance.maxVio ?? null,
   dropRate: ({ dropRate }) => dropRate * 100,
@@ -35,12 +35,13 @@ export class History {
     const last = this.#points.at(-1);
     if (last && seconds <= last.at) return;
     if (last && seconds - last.at > GAP_SECONDS) this.#points.push(gap(last.at + 1, layers.length));
-    const now = layers.map(({ windows }) => windows['1s']);
+    // A second has too few tokens to tell an imbalance from chance.
+    const now = layers.map(({ windows }) => windows['10s']);
     const of = (measure: Measure) =>
       now.map((report) => (report.tokens > 0 ? MEASURES[measure](report) : null));
     this.#points.push({
       at: seconds,
-      tokens: now[0]?.tokens ?? 0,
+      tokens: layers[0]?.windows['1s'].tokens ?? 0,
       layers: { maxVio: of('maxVio'), dropRate: of('dropRate'), balance: of('balance') },
     });
     this.#points.splice(0, this.#points.length - POINTS);

@@ -21,7 +21,7 @@ const CHARTS: readonly ChartSpec[] = [
   },
   {
     title: 'Throughput',
-    note: 'tokens through the layers',
+    note: 'tokens through the layers, each second',
     of: 'tokens',
     unit: ' tokens/s',
     digits: 0,
@@ -33,6 +33,11 @@ const WINDOW_NAMES: readonly (readonly [WindowName, string])[] = [
   ['1s', 'now'],
   ...WINDOWS.slice(1).map((name) => [name, name.replace('s', '\u202Fs')] as const),
   ['total', 'total'],
+];
+
+const COUNTED: readonly (readonly [Counted, string])[] = [
+  ['load', 'chosen'],
+  ['kept', 'kept'],
 ];
 
 /** Who gets how much: the heat map, the figures of each layer, and both over time. */
@@ -74,21 +79,6 @@ export class RoutingView {
   }
 
   #build(): void {
-    const span = segmented('Over', WINDOW_NAMES, (value) => {
-      this.#window = value;
-      this.#render();
-    });
-    const counted = segmented<Counted>(
-      'Count',
-      [
-        ['load', 'chosen'],
-        ['kept', 'kept'],
-      ],
-      (value) => {
-        this.#counted = value;
-        this.#render();
-      },
-    );
     const head = ['Layer', 'Tokens', 'Dropped', 'MaxVio', 'Balance loss', 'Dead'];
     const table = h(
       'table',
@@ -98,22 +88,33 @@ export class RoutingView {
       this.#figures,
     );
     replace(this.#loads, this.#heat.element, h('div', { class: 'scroll' }, table));
+    const loads = h('h2', {}, 'Load by layer and expert');
+    const time = h('h2', {}, 'Over time ', h('small', {}, 'each point: the 10 seconds before it'));
+    const charts = h('div', { class: 'charts' }, ...this.#charts.map(({ element }) => element));
     replace(
       this.root,
       h(
         'div',
         { class: 'card' },
-        h('div', { class: 'card-head' }, h('h2', {}, 'Load by layer and expert'), span, counted),
+        h('div', { class: 'card-head' }, loads, ...this.#choices()),
         this.#empty,
         this.#loads,
       ),
-      h(
-        'div',
-        { class: 'card' },
-        h('div', { class: 'card-head' }, h('h2', {}, 'Over time'), this.#legend),
-        h('div', { class: 'charts' }, ...this.#charts.map(({ element }) => element)),
-      ),
+      h('div', { class: 'card' }, h('div', { class: 'card-head' }, time, this.#legend), charts),
     );
+  }
+
+  /** Over which time, and what is counted. */
+  #choices(): HTMLElement[] {
+    const span = segmented('Over', WINDOW_NAMES, (value) => {
+      this.#window = value;
+      this.#render();
+    });
+    const counted = segmented('Count', COUNTED, (value) => {
+      this.#counted = value;
+      this.#render();
+    });
+    return [span, counted];
   }
 
   #render(): void {
