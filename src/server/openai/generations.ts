@@ -1,10 +1,10 @@
 import { performance } from 'node:perf_hooks';
-import type { Span } from '@opentelemetry/api';
+
 import type { GenerateResult, Piece } from '../../model/generate.js';
 import { waterfallOf } from '../../model/waterfall.js';
 import type { ServerContext } from '../context.js';
 import type { FinishedReason } from '../metrics.js';
-import { endGeneration, traceWaterfall } from '../tracing.js';
+import { endGeneration, type Span, traceWaterfall } from '../tracing.js';
 import { blocksOf, withPlace } from '../work.js';
 import type { Job, Prompt } from './job.js';
 import { usageOf } from './tokens.js';
