@@ -1,7 +1,24 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance } from 'fastify';
+import Type from 'typebox';
 import type { ServerContext } from './context.js';
+
+const OpenaiError = Type.Object(
+  {
+    error: Type.Object({
+      message: Type.String(),
+      type: Type.String(),
+      param: Type.Union([Type.String(), Type.Null()]),
+      code: Type.String({ description: 'TURNOUT_...: docs/errors.md' }),
+    }),
+  },
+  { description: 'What was expected and what came' },
+);
+const InferenceError = Type.Object(
+  { error: Type.String() },
+  { description: 'CODE: what was expected and what came' },
+);
 
 /** Its pages load nothing from elsewhere; swagger-ui writes styles and pictures into its pages. */
 const CONTENT_SECURITY =
@@ -26,6 +43,12 @@ export async function addDocs(
         security: [{ key: [] }],
       }),
     },
+  });
+  // What an endpoint answers where something is wrong is the same everywhere.
+  app.addHook('onRoute', (endpoint) => {
+    const error = endpoint.url.startsWith('/v2') ? InferenceError : OpenaiError;
+    const response = { ...(endpoint.schema?.response as object), '4xx': error, '5xx': error };
+    endpoint.schema = { ...endpoint.schema, response };
   });
   // Its pages are open like the dashboard: they hold nothing but schemas.
   app.addHook('onRoute', (endpoint) => {
