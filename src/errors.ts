@@ -49,6 +49,15 @@ export const ERROR_CODES = {
   TURNOUT_DEADLINE_EXCEEDED: 'The call took longer than it was given. Give it more time or less work.',
   TURNOUT_CLOSED: 'It was closed before this call. Open a new one.',
   TURNOUT_DEVICE_UNAVAILABLE: 'The device cannot be had here. `turnout doctor` tells what this machine has.',
+  TURNOUT_REQUEST_INVALID:
+    'The body, a header or the address of an HTTP request is not what the endpoint takes. The message names the place.',
+  TURNOUT_REQUEST_TOO_LARGE:
+    'The body of a request, or what it asks for, is larger than the server allows. Send less at once.',
+  TURNOUT_MEDIA_TYPE_UNSUPPORTED: 'The endpoint does not take this Content-Type or Content-Encoding.',
+  TURNOUT_MODEL_UNKNOWN: 'The server has no model, or no version of a model, with this name.',
+  TURNOUT_ENDPOINT_UNKNOWN: 'The server has no endpoint with this address and method.',
+  TURNOUT_OUTPUT_NOT_FINITE:
+    'An output holds NaN or infinity, which JSON cannot say. Ask for it as binary data.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;
