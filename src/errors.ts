@@ -50,14 +50,24 @@ export const ERROR_CODES = {
   TURNOUT_CLOSED: 'It was closed before this call. Open a new one.',
   TURNOUT_DEVICE_UNAVAILABLE: 'The device cannot be had here. `turnout doctor` tells what this machine has.',
   TURNOUT_REQUEST_INVALID:
-    'The body, a header or the address of an HTTP request is not what the endpoint takes. The message names the place.',
+    'The request cannot be read: malformed JSON, a field that is unknown or of the wrong type, or bytes that are not what its headers say.',
   TURNOUT_REQUEST_TOO_LARGE:
-    'The body of a request, or what it asks for, is larger than the server allows. Send less at once.',
-  TURNOUT_MEDIA_TYPE_UNSUPPORTED: 'The endpoint does not take this Content-Type or Content-Encoding.',
-  TURNOUT_MODEL_UNKNOWN: 'The server has no model, or no version of a model, with this name.',
-  TURNOUT_ENDPOINT_UNKNOWN: 'The server has no endpoint with this address and method.',
+    'The request, or the answer that it asks for, is larger than the server allows. Send less at a time.',
+  TURNOUT_MEDIA_TYPE_UNSUPPORTED: 'The body has a content type that this endpoint does not take.',
+  TURNOUT_UNSUPPORTED:
+    'The request asks for something that this server or this package does not have, as the message says.',
+  TURNOUT_NOT_FOUND: 'There is no endpoint, model, version or recording of this name.',
+  TURNOUT_UNAUTHORIZED: 'The request needs an API key: `Authorization: Bearer KEY`.',
+  TURNOUT_FORBIDDEN:
+    "The request comes from another site than the server's own, names another host, or asks for what its key does not open.",
+  TURNOUT_RATE_LIMITED:
+    'Too many requests in a short time from this key or address. Try again after Retry-After seconds.',
+  TURNOUT_OVERLOADED: 'The queue of the server is full. Try again after Retry-After seconds.',
+  TURNOUT_QUEUE_TIMEOUT:
+    'The request waited in the queue for as long as the server lets one wait. Try again after Retry-After seconds.',
   TURNOUT_OUTPUT_NOT_FINITE:
     'An output holds NaN or infinity, which JSON cannot say. Ask for it as binary data.',
+  TURNOUT_INTERNAL: 'An error that nobody foresaw; the log of the server has it whole. Please report it.',
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

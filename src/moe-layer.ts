@@ -86,6 +86,16 @@ export class MoeLayer {
     this.hidden = parts.backend.hidden;
   }
 
+  /** Whether it scores tokens itself; else their logits come with each call. */
+  get hasGate(): boolean {
+    return this.#parts.gate !== undefined;
+  }
+
+  /** The same experts and gate under another rule. */
+  withRouter(router: Router): MoeLayer {
+    return new MoeLayer({ ...this.#parts, router });
+  }
+
   /**
    * x [T,H] -> y [T,H] with the routing behind it.
    * Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_LOGITS_INVALID (unless `badRows: 'report'`), TURNOUT_EXPERT_LOST for a shared

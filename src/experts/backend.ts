@@ -59,6 +59,8 @@ export interface LaneStats {
   readonly calls: number;
   readonly batches: number;
   readonly rows: number;
+  /** Milliseconds that it has computed. */
+  readonly computeMs: number;
   readonly restarts: number;
   /** Only of a lane that is a process. */
   readonly process?: ProcessStats;
@@ -70,8 +72,6 @@ export interface ProcessStats {
   /** Bytes, as the process last told; `privateBytes` are those that it shares with no other, where the system tells. */
   readonly rssBytes: number;
   readonly privateBytes?: number;
-  /** Milliseconds that it has computed. */
-  readonly computeMs: number;
   /**
    * `closed`: deaths are followed by a restart. `open`: it died too often in a row, and refuses calls until its next
    * start. `half-open`: it has started again, and its next death opens the circuit at once.

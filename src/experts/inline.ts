@@ -64,7 +64,7 @@ export class InlineBackend implements ExpertBackend {
   readonly kind = 'inline';
   readonly #sessions: readonly Session[];
   readonly #calls = new CallGate('the inline backend');
-  readonly #done = { calls: 0, batches: 0, rows: 0 };
+  readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
   #closed: Promise<void> | undefined;
   #released = false;
 
@@ -105,9 +105,10 @@ export class InlineBackend implements ExpertBackend {
       if (isStopped(stop)) break;
       outputs.push(await this.compute(batch.expert, inputs[i]!));
     }
+    const computeMs = performance.now() - gathered;
     if (!isStopped(stop)) this.#done.calls++;
-    const timing = { gatherMs: gathered - started, transportMs: 0, computeMs: performance.now() - gathered };
-    return { outputs, timing };
+    this.#done.computeMs += computeMs;
+    return { outputs, timing: { gatherMs: gathered - started, transportMs: 0, computeMs } };
   }
 
   /** Rows x [n, H] of one expert -> y [n, H] in a fresh array. Throws TURNOUT_SESSION_FAILED or TURNOUT_EXPERT_INVALID. */

@@ -259,7 +259,6 @@ export class ProcessLane implements Lane {
   }
 
   stats(): ReturnType<Lane['stats']> {
-    const { computeMs, ...counts } = this.#done;
     const { pid, memory } = this.#process;
     const { name, provider } = this.device;
     return {
@@ -268,13 +267,12 @@ export class ProcessLane implements Lane {
       provider,
       state: this.#state === 'ready' && this.#active > 0 ? 'busy' : this.#state,
       queue: this.#active,
-      ...counts,
+      ...this.#done,
       restarts: Math.max(0, this.#starts - 1),
       process: {
         ...(pid !== undefined && { pid }),
         rssBytes: memory.rss,
         ...(memory.private !== null && { privateBytes: memory.private }),
-        computeMs,
         circuit: this.#health.circuit,
         ...(this.#lastDeath !== undefined && { lastDeath: this.#lastDeath }),
       },

@@ -66,7 +66,7 @@ class ThreadLane implements Lane {
   hidden = 0;
   readonly #lane: number;
   readonly #pool: CarrierPool;
-  readonly #done = { calls: 0, batches: 0, rows: 0 };
+  readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
   #state: 'starting' | 'ready' | 'dead' = 'starting';
   #active = 0;
 
@@ -97,8 +97,7 @@ class ThreadLane implements Lane {
       const result = await this.#send<LaneResult>('compute', work, [work.buffer]);
       this.#state = 'ready';
       this.#done.calls++;
-      this.#done.batches += result.batches;
-      this.#done.rows += result.rows;
+      for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += result[key];
       return result;
     } finally {
       this.#active--;

@@ -9,6 +9,7 @@ const HIDDEN = -1e9;
  */
 export class BlockTable {
   #used: boolean[] = [];
+  #count = 0;
 
   constructor(
     readonly block: number,
@@ -21,6 +22,11 @@ export class BlockTable {
     return this.#used.length;
   }
 
+  /** Blocks in use. */
+  get used(): number {
+    return this.#count;
+  }
+
   /** Blocks that `positions` positions need. */
   blocksFor(positions: number): number {
     return Math.ceil(positions / this.block);
@@ -31,11 +37,13 @@ export class BlockTable {
     const id = gap < 0 ? this.#used.length : gap;
     if (id >= this.limit) throw new RangeError(`all ${this.limit} cache blocks are in use`);
     this.#used[id] = true;
+    this.#count++;
     return id;
   }
 
   release(ids: readonly number[]): void {
     for (const id of ids) this.#used[id] = false;
+    this.#count -= ids.length;
     while (this.#used.length > 0 && !this.#used[this.#used.length - 1]) this.#used.pop();
   }
 }

@@ -2,17 +2,31 @@ import { TurnoutError } from '../errors.js';
 import type { RunOptions } from '../experts/backend.js';
 import { sliceRouting } from '../router/slice.js';
 import { row } from '../tensor.js';
+import { problemOf } from './bad-logits.js';
 import { BlockPool, BlockTable, pagedView } from './cache.js';
-import type { ModelTimes, Program, Span, StepBatch, StepResult } from './program.js';
+import { addTimes, type Program, type Span, type StepBatch, type StepResult } from './program.js';
 import { Sequence, type SequenceRequest } from './sequence.js';
+import { type EngineTotals, StepCounts } from './step-counts.js';
 
 export interface EngineOptions {
   /** Sequences that decode in one step, at most; 64 where left out. */
   readonly decodeRows?: number;
-  /** Rows of one prompt that a step takes, at most; 64 where left out, which keeps the wait of decoding rows short. */
+  /**
+   * Rows of one prompt that a step takes beside decoding rows, at most; 64 where left out, which keeps their wait short.
+   * A step without decoding rows takes four times as many.
+   */
   readonly chunkRows?: number;
   /** Cache blocks in use at once, at most. A sequence waits until what it may need in the end is free. */
   readonly cacheBlocks?: number;
+}
+
+/** What an engine has, and what it has done. */
+export interface EngineStats extends EngineTotals {
+  /** Sequences that take part in steps, and those that wait for cache blocks. */
+  readonly running: number;
+  readonly waiting: number;
+  /** Cache blocks of `block` positions. */
+  readonly cache: { readonly block: number; readonly used: number; readonly limit: number };
 }
 
 /** What one step did. */
@@ -20,11 +34,14 @@ export interface StepReport {
   /** Rows that passed the layers together; 0 where nothing was waiting. */
   readonly rows: number;
   readonly sequences: number;
-  readonly times?: ModelTimes;
+  readonly times?: StepResult['times'];
 }
 
 /** Enough for 64 sequences of 4,096 positions at 64 positions a block. */
 const DEFAULT_CACHE_BLOCKS = 4096;
+
+/** How many times `chunkRows` a step takes of a prompt where nothing decodes beside it. */
+const ALONE = 4;
 
 /**
  * Steps many sequences of different lengths together: decoding rows and one prompt chunk share each layer's expert
@@ -41,6 +58,7 @@ export class Engine {
   #waiting: Sequence[] = [];
   #stepping: Promise<unknown> = Promise.resolve();
   #driving: Promise<void> | undefined;
+  readonly #counts = new StepCounts();
   #closed = false;
 
   constructor(
@@ -60,6 +78,16 @@ export class Engine {
   /** Sequences that run or wait. */
   get size(): number {
     return this.#running.length + this.#waiting.length;
+  }
+
+  stats(): EngineStats {
+    const { block, used, limit } = this.#table;
+    return {
+      ...this.#counts.totals(),
+      running: this.#running.length,
+      waiting: this.#waiting.length,
+      cache: { block, used, limit },
+    };
   }
 
   /**
@@ -139,6 +167,7 @@ export class Engine {
     if (spans.length === 0) return { rows: 0, sequences: 0 };
     const batch = this.#batch(spans, options);
     const result = await this.program.run(batch);
+    this.#counts.add(batch.ids.length, result.times);
     this.#commit(batch, result);
     this.#sweep();
     return { rows: batch.ids.length, sequences: spans.length, times: result.times };
@@ -176,11 +205,8 @@ export class Engine {
     const prompt = this.#running.find((sequence) => sequence.pending > 1);
     const spans = decoding.map((sequence, start) => ({ sequence, start, length: 1 }));
     if (prompt) {
-      spans.push({
-        sequence: prompt,
-        start: spans.length,
-        length: Math.min(prompt.pending, this.#chunkRows),
-      });
+      const most = decoding.length > 0 ? this.#chunkRows : ALONE * this.#chunkRows;
+      spans.push({ sequence: prompt, start: spans.length, length: Math.min(prompt.pending, most) });
     }
     const chosen = new Set(spans.map((span) => span.sequence));
     this.#running = [...this.#running.filter((sequence) => !chosen.has(sequence)), ...chosen];
@@ -222,17 +248,19 @@ export class Engine {
       const first = selected;
       for (let i = 0; i < length; i++) if (wanted(sequence, i, length)) selected++;
       if (sequence.ended) return;
-      const bad = badRow(result, span);
+      const bad = badRow(this.program, result, span);
       if (bad) {
         sequence.fail(bad);
         return;
       }
       keepRouting(sequence, span, index, result);
-      for (const [stage, ms] of Object.entries(result.times)) sequence.times[stage as keyof ModelTimes] += ms;
+      addTimes(sequence.times, result.times);
+      if (sequence.request.timeline) sequence.timeline.push({ ...result.timeline, rows: length });
       for (const [name, value] of result.replaced.get(sequence) ?? []) sequence.replaced.set(name, value);
       const at = sequence.cached;
+      const all = wantsAll(sequence);
       sequence.cached += length;
-      if (sequence.request.logits === 'all') {
+      if (all) {
         const { cols, data } = result.logits;
         const logits = { rows: length, cols, data: data.slice(first * cols, (first + length) * cols) };
         sequence.emit({ kind: 'logits', first: at, logits });
@@ -244,7 +272,12 @@ export class Engine {
 
 /** Whether the logits of row `i` of a span of `length` rows are needed: all that are asked for, and the last to go on. */
 function wanted(sequence: Sequence, i: number, length: number): boolean {
-  return sequence.request.logits === 'all' || (i === length - 1 && length === sequence.pending);
+  return wantsAll(sequence) || (i === length - 1 && length === sequence.pending);
+}
+
+/** Whether the logits of all rows of its next step are asked for. */
+function wantsAll({ request, cached }: Sequence): boolean {
+  return request.logits === 'all' || (request.logits === 'prompt' && cached < request.tokens.length);
 }
 
 /** Ends the sequence or gives it its next token. `logits` [vocabulary] are those of its last token. */
@@ -263,14 +296,14 @@ function next(sequence: Sequence, logits: Float32Array): void {
     );
     return;
   }
-  const { token, logprob } = sampler(logits, sequence.cached);
+  const sampled = sampler(logits, sequence.cached);
   sequence.generated++;
-  if (token === endToken) {
+  if (sampled.token === endToken) {
     sequence.emit({ kind: 'end', reason: 'end-token' });
     return;
   }
-  sequence.tokens.push(token);
-  sequence.emit({ kind: 'token', token, logprob });
+  sequence.tokens.push(sampled.token);
+  sequence.emit({ kind: 'token', ...sampled });
   if (sequence.generated >= maxTokens) sequence.emit({ kind: 'end', reason: 'max-tokens' });
 }
 
@@ -284,17 +317,14 @@ function keepRouting(sequence: Sequence, span: Span, index: number, result: Step
 }
 
 /** The error of a sequence with a row that could not be routed, in whichever layer. */
-function badRow({ routings }: StepResult, { sequence, start, length }: Span): TurnoutError | undefined {
+function badRow(
+  { layers }: Program,
+  { routings }: StepResult,
+  { sequence, start, length }: Span,
+): TurnoutError | undefined {
   for (const [layer, routing] of routings.entries()) {
     const bad = routing.badRows.find(({ row }) => row >= start && row < start + length);
-    if (bad) {
-      const position = sequence.cached + bad.row - start;
-      return new TurnoutError(
-        'TURNOUT_LOGITS_INVALID',
-        `layer ${layer}: the gate gave ${bad.problem} for expert ${bad.column} at position ${position} of the sequence`,
-        { layer, position, problem: bad.problem, expert: bad.column },
-      );
-    }
+    if (bad) return problemOf(bad, layers[layer]!, sequence.cached + bad.row - start);
   }
   return undefined;
 }

@@ -1,10 +1,11 @@
 import { TurnoutError } from '../errors.js';
 import type { Routing } from '../router/routing.js';
 import { joinRoutings } from '../router/slice.js';
+import { type Matrix, row } from '../tensor.js';
 import type { Engine } from './engine.js';
 import type { ModelTimes } from './program.js';
-import { createSampler, type SamplerOptions } from './sampler.js';
-import type { EndReason, Sequence } from './sequence.js';
+import { createSampler, logSumExp, type SamplerOptions, type TokenLogprob, topTokens } from './sampler.js';
+import type { EndReason, Sequence, SequenceStep } from './sequence.js';
 import { encodeBytes, TextStream } from './tokenizer.js';
 
 export interface GenerateOptions extends SamplerOptions {
@@ -17,6 +18,14 @@ export interface GenerateOptions extends SamplerOptions {
   readonly timeoutMs?: number;
   /** Keys the router's random numbers, for rules that have some; 0 where left out. */
   readonly request?: number;
+  /** Keeps the routing of its tokens; `true` where left out. */
+  readonly record?: boolean;
+  /** Keeps when each of its steps ran and what its layers did then; `false` where left out. */
+  readonly timeline?: boolean;
+  /** Tells how probable the tokens of the prompt were; `false` where left out. */
+  readonly scorePrompt?: boolean;
+  /** Goes on after the end token, which stands for no text; `false` where left out. */
+  readonly ignoreEnd?: boolean;
 }
 
 /** Longer timers cannot be had in Node. */
@@ -25,7 +34,16 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Some whole characters, and the tokens that were generated since the last piece. */
 export interface Piece {
   readonly text: string;
-  readonly tokens: readonly { readonly id: number; readonly logprob: number }[];
+  readonly tokens: readonly TextToken[];
+}
+
+/** A token of the prompt or of the text. */
+export interface TextToken {
+  readonly id: number;
+  /** Under the model, at temperature 1; null of the first token of a prompt. */
+  readonly logprob: number | null;
+  /** The most probable tokens at its place, the best first, where `top` asks for some. */
+  readonly top?: readonly TokenLogprob[];
 }
 
 export interface GenerateResult {
@@ -36,8 +54,14 @@ export interface GenerateResult {
   /** Token ids of the prompt, the begin token included. */
   readonly prompt: readonly number[];
   readonly reason: EndReason | 'stop';
-  /** Per layer: the routing of prompt and generated tokens (the last generated one has not passed the model). */
+  /** Of each token of the prompt, where `scorePrompt` asks for it. */
+  readonly promptLogprobs?: readonly TextToken[];
+  /** Per layer: the routing of prompt and generated tokens (the last generated one has not passed the model). Empty unless recorded. */
   readonly routing: readonly Routing[];
+  /** The steps that it took part in, where `timeline` asks for them; times count from its begin. */
+  readonly timeline: readonly SequenceStep[];
+  /** Milliseconds from its begin to its first token, if it had one, and to its end. */
+  readonly latency: { readonly firstTokenMs?: number; readonly totalMs: number };
   /** Milliseconds of the steps that this sequence took part in. */
   readonly times: ModelTimes;
 }
@@ -49,6 +73,8 @@ export class Generation implements AsyncIterable<Piece> {
   readonly #pieces: AsyncGenerator<Piece>;
   readonly #timer: AbortSignal | undefined;
   #text = '';
+  readonly #promptLogprobs: TextToken[] = [];
+  readonly #top: number;
   #reason: GenerateResult['reason'] = 'max-tokens';
 
   constructor(
@@ -62,12 +88,15 @@ export class Generation implements AsyncIterable<Piece> {
     this.#timer = timerOf(options.timeoutMs);
     const signals = [options.signal, this.#timer].filter((signal) => signal !== undefined);
     this.#stream = new TextStream(stopTexts(options.stop));
+    this.#top = options.top ?? 0;
     this.#sequence = engine.add({
       tokens,
       maxTokens: options.maxTokens ?? Math.min(128, Math.max(1, room)),
       sampler: createSampler(options),
-      endToken: tokenizer.end,
-      record: true,
+      ...(options.ignoreEnd ? {} : { endToken: tokenizer.end }),
+      record: options.record ?? true,
+      timeline: options.timeline ?? false,
+      logits: options.scorePrompt ? 'prompt' : 'none',
       ...(options.request === undefined ? {} : { request: options.request }),
       ...(signals.length > 0 ? { signal: AbortSignal.any(signals) } : {}),
     });
@@ -82,27 +111,35 @@ export class Generation implements AsyncIterable<Piece> {
   /** Runs to the end, whether it was iterated or not. */
   async result(): Promise<GenerateResult> {
     for await (const _ of this.#pieces);
-    const { request, tokens, recorded, times } = this.#sequence;
+    const { request, tokens, recorded, times, addedAt, firstTokenAt, endedAt, timeline } = this.#sequence;
     return {
       text: this.#text,
       tokens: tokens.slice(request.tokens.length),
       prompt: request.tokens,
       reason: this.#reason,
+      ...(request.logits === 'prompt' && { promptLogprobs: this.#promptLogprobs }),
       routing: recorded.map(joinRoutings),
+      timeline: timeline.map((step) => since(addedAt, step)),
+      latency: {
+        ...(firstTokenAt !== undefined && { firstTokenMs: firstTokenAt - addedAt }),
+        totalMs: endedAt! - addedAt,
+      },
       times,
     };
   }
 
   async *#read(): AsyncGenerator<Piece> {
-    let tokens: { id: number; logprob: number }[] = [];
+    let tokens: TextToken[] = [];
     try {
       for await (const event of this.#events()) {
         if (event.kind === 'end') {
           this.#reason = event.reason;
           break;
         }
+        if (event.kind === 'logits') this.#scorePrompt(event.first, event.logits);
         if (event.kind !== 'token') continue;
-        tokens.push({ id: event.token, logprob: event.logprob });
+        const { token: id, logprob, top } = event;
+        tokens.push({ id, logprob, ...(top && { top }) });
         const { text, stopped } =
           event.token < 256 ? this.#stream.push(event.token) : { text: '', stopped: false };
         if (stopped) this.#reason = 'stop';
@@ -114,6 +151,19 @@ export class Generation implements AsyncIterable<Piece> {
       if (rest !== '' || tokens.length > 0) yield this.#piece(rest, tokens);
     } finally {
       this.engine.stop(this.#sequence);
+    }
+  }
+
+  /** Takes in the logits of the prompt's tokens from `first` on: each tells of the token after it. */
+  #scorePrompt(first: number, logits: Matrix): void {
+    const { tokens } = this.#sequence.request;
+    if (first === 0) this.#promptLogprobs.push({ id: tokens[0]!, logprob: null });
+    for (let i = 0; i < logits.rows && first + i + 1 < tokens.length; i++) {
+      const scores = row(logits, i);
+      const normaliser = logSumExp(scores);
+      const id = tokens[first + i + 1]!;
+      const top = this.#top > 0 && { top: topTokens(scores, this.#top, normaliser) };
+      this.#promptLogprobs.push({ id, logprob: scores[id]! - normaliser, ...top });
     }
   }
 
@@ -129,6 +179,12 @@ export class Generation implements AsyncIterable<Piece> {
     this.#text += text;
     return { text, tokens };
   }
+}
+
+/** A step with times that count from `begin`. */
+function since(begin: number, { from, to, layers, ...step }: SequenceStep): SequenceStep {
+  const moved = layers.map((layer) => ({ ...layer, from: layer.from - begin }));
+  return { ...step, from: from - begin, to: to - begin, layers: moved };
 }
 
 function stopTexts(stop: GenerateOptions['stop'] = []): readonly string[] {

@@ -25,6 +25,15 @@ export interface OpenModelOptions extends BackendOptions, VerifyOptions {
 /** Tensors by name, as onnxruntime's InferenceSession takes and gives them. */
 export type Feeds = Readonly<Record<string, PlainTensor>>;
 
+/** Another rule than that of the model, for one call. */
+export interface Rerouted {
+  readonly router?: RouterChoice;
+}
+
+export interface ScoreOptions extends Rerouted {
+  readonly signal?: AbortSignal;
+}
+
 export interface Trace {
   readonly outputs: Record<string, PlainTensor>;
   /** [B][L]: for each sequence of the batch, the routing of its tokens in each layer. */
@@ -32,9 +41,6 @@ export interface Trace {
   /** [B] milliseconds of the steps that each sequence took part in. */
   readonly times: readonly ModelTimes[];
 }
-
-/** Rows of a sequence that `run` and `trace` pass at once where the rule is causal: nothing decodes beside them. */
-const SCORING_ROWS = 256;
 
 /** A whole model from a package: scoring with `run` and `trace`, text with `generate`. */
 export class MoeModel implements AsyncDisposable {
@@ -44,6 +50,7 @@ export class MoeModel implements AsyncDisposable {
   /** What `generate` uses: generations that run at the same time share its steps. */
   readonly engine: Engine;
   readonly #open: OpenParts;
+  readonly #options: EngineOptions;
   #closed: Promise<void> | undefined;
 
   private constructor(
@@ -52,7 +59,8 @@ export class MoeModel implements AsyncDisposable {
     options: OpenModelOptions,
   ) {
     this.manifest = program.manifest;
-    this.engine = new Engine(program, options.engine);
+    this.#options = options.engine ?? {};
+    this.engine = new Engine(program, this.#options);
     this.#open = open;
   }
 
@@ -73,19 +81,22 @@ export class MoeModel implements AsyncDisposable {
    * input_ids int64 [B,T] or [T] -> logits float32 [B,T,V] or [T,V]; each row of the batch is a sequence of its own. Rules that
    * are not causal route each sequence as a whole; one with scope `call` takes a single sequence (TURNOUT_ROUTER_NOT_CAUSAL).
    */
-  async run(feeds: Feeds): Promise<Record<string, PlainTensor>> {
-    return (await this.#score(feeds, false)).outputs;
+  async run(feeds: Feeds, options: ScoreOptions = {}): Promise<Record<string, PlainTensor>> {
+    return (await this.#score(feeds, options, false)).outputs;
   }
 
   /** As `run`, with the routing of every token in every layer. */
-  async trace(feeds: Feeds): Promise<Trace> {
-    return this.#score(feeds, true);
+  async trace(feeds: Feeds, options: ScoreOptions = {}): Promise<Trace> {
+    return this.#score(feeds, options, true);
   }
 
-  /** Continues a text (the begin token is put before it) or token ids. Throws what the options get wrong at once; iterate the result for text as it comes. */
-  generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+  /**
+   * Continues a text (the begin token is put before it) or token ids. Throws what the options get wrong at once; iterate
+   * the result for text as it comes. Those with a `router` of their own do not share steps with others.
+   */
+  generate(prompt: string | readonly number[], options: GenerateOptions & Rerouted = {}): Generation {
     this.#check();
-    return new Generation(this.engine, prompt, options);
+    return new Generation(options.router ? this.#engineOf(options.router) : this.engine, prompt, options);
   }
 
   /**
@@ -109,12 +120,21 @@ export class MoeModel implements AsyncDisposable {
     return this.close();
   }
 
-  async #score(feeds: Feeds, record: boolean): Promise<Trace> {
+  async #score(feeds: Feeds, { router, signal }: ScoreOptions, record: boolean): Promise<Trace> {
     this.#check();
     const { rows, dims } = readIds(feeds);
-    const engine = new Engine(this.program, { chunkRows: this.#scoringRows(rows) });
-    const sequences = rows.map((tokens) => engine.add({ tokens, maxTokens: 0, logits: 'all', record }));
-    const [logits] = await Promise.all([Promise.all(sequences.map(collectLogits)), engine.drive()]);
+    const engine = this.#scoringEngine(rows, router);
+    const request = { maxTokens: 0, logits: 'all', record, ...(signal && { signal }) } as const;
+    const sequences: Sequence[] = [];
+    let logits: Float32Array[];
+    try {
+      for (const tokens of rows) sequences.push(engine.add({ ...request, tokens }));
+      void engine.drive();
+      logits = await Promise.all(sequences.map(collectLogits));
+    } finally {
+      // Where one is refused or fails, nobody reads the others.
+      for (const sequence of sequences) engine.stop(sequence);
+    }
     const vocabulary = this.manifest.sizes.vocabulary;
     const data = new Float32Array(dims.reduce((product, dim) => product * dim, 1) * vocabulary);
     logits.forEach((part, b) => {
@@ -127,16 +147,28 @@ export class MoeModel implements AsyncDisposable {
     };
   }
 
-  /** A rule that is not causal sees its sequence whole. Throws TURNOUT_ROUTER_NOT_CAUSAL for several that would compete. */
-  #scoringRows(rows: readonly (readonly number[])[]): number {
-    const { layers } = this.program;
+  /** The engine that generations use, or one with another rule. */
+  #engineOf(choice: RouterChoice): Engine {
+    const { layers } = this.manifest;
+    const routers = layers.map((layer) => routerOver(layerOptions(layer, choice), layer.experts.length));
+    return new Engine(this.program.withRouters(routers), this.#options);
+  }
+
+  /**
+   * Where `rows` are scored: a rule that is not causal sees each sequence whole, so it has an engine of its own. Throws
+   * TURNOUT_ROUTER_NOT_CAUSAL for several sequences that would compete.
+   */
+  #scoringEngine(rows: readonly (readonly number[])[], choice: RouterChoice | undefined): Engine {
+    const engine = choice ? this.#engineOf(choice) : this.engine;
+    const { layers } = engine.program;
     const open = layers.find(({ router }) => !router.isolated);
     if (open && rows.length > 1) {
       const message = `${open.name}: ${open.router.notCausalBecause}; expected one sequence, got ${rows.length}`;
       throw new TurnoutError('TURNOUT_ROUTER_NOT_CAUSAL', message, { sequences: rows.length });
     }
-    const causal = layers.every(({ router }) => router.causal);
-    return causal ? SCORING_ROWS : Math.max(1, ...rows.map(({ length }) => length));
+    if (layers.every(({ router }) => router.causal)) return engine;
+    const chunkRows = Math.max(1, ...rows.map(({ length }) => length));
+    return new Engine(engine.program, { ...this.#options, chunkRows });
   }
 
   #check(): void {

@@ -2,7 +2,7 @@ import { TurnoutError } from '../errors.js';
 import type { RunOptions } from '../experts/backend.js';
 import type { PlainTensor, Session } from '../experts/session.js';
 import type { LayerOutput, MoeLayer, StageTimes } from '../moe-layer.js';
-import type { Routing } from '../router/routing.js';
+import type { Router, Routing } from '../router/routing.js';
 import { type Matrix, matrix } from '../tensor.js';
 import type { BlockPool, BlockTable, PagedView } from './cache.js';
 import type {
@@ -40,12 +40,32 @@ export interface ModelTimes extends StageTimes {
   readonly trunkMs: number;
 }
 
+/** Zero milliseconds in every stage, to be added to. */
+export function noTimes(): Record<keyof ModelTimes, number> {
+  return { gateMs: 0, routeMs: 0, dispatchMs: 0, transportMs: 0, computeMs: 0, combineMs: 0, trunkMs: 0 };
+}
+
+/** Adds stage by stage. */
+export function addTimes(sum: Record<keyof ModelTimes, number>, times: Partial<ModelTimes>): void {
+  for (const [stage, ms] of Object.entries(times)) sum[stage as keyof ModelTimes] += ms;
+}
+
+/** When a step ran, and each of its MoE layers; times of `performance.now()`. */
+export interface StepTimeline {
+  readonly from: number;
+  readonly to: number;
+  /** Rows of all sequences together. */
+  readonly batchRows: number;
+  readonly layers: readonly { readonly from: number; readonly stages: StageTimes }[];
+}
+
 export interface StepResult {
   /** [M, vocabulary] */
   readonly logits: Matrix;
   /** One for each MoE layer. */
   readonly routings: readonly Routing[];
   readonly times: ModelTimes;
+  readonly timeline: StepTimeline;
   /** `replace` states of each span after the step, to be kept once the whole step has succeeded. */
   readonly replaced: ReadonlyMap<Sequence, ReadonlyMap<string, PlainTensor>>;
 }
@@ -55,15 +75,9 @@ class StepState {
   readonly tensors = new Map<string, PlainTensor>();
   readonly routings: Routing[] = [];
   readonly replaced = new Map<Sequence, Map<string, PlainTensor>>();
-  readonly times = {
-    gateMs: 0,
-    routeMs: 0,
-    dispatchMs: 0,
-    transportMs: 0,
-    computeMs: 0,
-    combineMs: 0,
-    trunkMs: 0,
-  };
+  readonly from = performance.now();
+  readonly layers: { from: number; stages: StageTimes }[] = [];
+  readonly times = noTimes();
 
   constructor(readonly batch: StepBatch) {}
 
@@ -91,6 +105,12 @@ export class Program {
     this.#states = new Map(manifest.program.states.map((state) => [state.name, state]));
   }
 
+  /** The same weights and steps with other rules, one for each layer. */
+  withRouters(routers: readonly Router[]): Program {
+    const layers = this.layers.map((layer, l) => layer.withRouter(routers[l]!));
+    return new Program(this.manifest, layers, this.sessions);
+  }
+
   /** Runs all steps over the rows of `batch`. Writes new keys and values into the pools at positions that only a finished step makes visible. */
   async run(batch: StepBatch): Promise<StepResult> {
     const { inputs, outputs, steps } = this.manifest.program;
@@ -107,6 +127,7 @@ export class Program {
       logits: state.matrix(outputs.logits),
       routings: state.routings,
       times: state.times,
+      timeline: { from: state.from, to: performance.now(), batchRows: rows, layers: state.layers },
       replaced: state.replaced,
     };
   }
@@ -115,6 +136,7 @@ export class Program {
     const { batch } = state;
     const layer = this.layers[step.layer]!;
     const gate = this.manifest.layers[step.layer]!.gate;
+    const from = performance.now();
     const output: LayerOutput = await layer.forward(state.matrix(step.input), {
       ...(gate && 'logits' in gate ? { logits: state.matrix(gate.logits) } : {}),
       ...(batch.signal ? { signal: batch.signal } : {}),
@@ -132,7 +154,8 @@ export class Program {
       data: output.y.data,
     });
     state.routings[step.layer] = output.routing;
-    for (const [stage, ms] of Object.entries(output.times)) state.times[stage as keyof StageTimes] += ms;
+    state.layers[step.layer] = { from, stages: output.times };
+    addTimes(state.times, output.times);
   }
 
   async #graph(step: GraphStepEntry, state: StepState): Promise<void> {

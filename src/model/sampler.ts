@@ -10,14 +10,36 @@ export interface SamplerOptions {
   readonly topP?: number;
   /** Equal seeds give equal texts. 0 where left out. */
   readonly seed?: number;
+  /** Tells samples of one seed apart, such as several answers to one prompt; 0 where left out. */
+  readonly sample?: number;
+  /** The most probable tokens that come with each sampled one; none where left out. */
+  readonly top?: number;
 }
 
-/** logits [vocabulary] of the token at position - 1 -> the token at `position`, with its log-probability under the model (temperature 1). */
-export type Sampler = (logits: Float32Array, position: number) => { token: number; logprob: number };
+/** A token with its log-probability under the model (temperature 1). */
+export interface TokenLogprob {
+  readonly token: number;
+  readonly logprob: number;
+}
+
+/** A sampled token, and the most probable ones at its place where they were asked for, the best first. */
+export interface Sampled extends TokenLogprob {
+  readonly top?: readonly TokenLogprob[];
+}
+
+/** logits [vocabulary] of the token at position - 1 -> the token at `position`. */
+export type Sampler = (logits: Float32Array, position: number) => Sampled;
 
 /** Temperature, then top-k, then top-p. Throws TURNOUT_OPTIONS_INVALID. */
 export function createSampler(options: SamplerOptions = {}): Sampler {
-  const { temperature = 1, topK = Number.POSITIVE_INFINITY, topP = 1, seed = 0 } = options;
+  const {
+    temperature = 1,
+    topK = Number.POSITIVE_INFINITY,
+    topP = 1,
+    seed = 0,
+    sample = 0,
+    top = 0,
+  } = options;
   check('temperature', temperature, Number.isFinite(temperature) && temperature >= 0, 'a number from 0');
   check(
     'topK',
@@ -27,24 +49,70 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
   );
   check('topP', topP, topP > 0 && topP <= 1, 'a number above 0, at most 1');
   check('seed', seed, Number.isSafeInteger(seed), 'a whole number');
+  check('sample', sample, Number.isSafeInteger(sample) && sample >= 0, 'a whole number from 0');
+  check('top', top, Number.isInteger(top) && top >= 0, 'a whole number from 0');
+  const whole = topK === Number.POSITIVE_INFINITY && topP === 1;
   return (logits, position) => {
+    const token = temperature === 0 ? argmax(logits) : draw(logits, position);
     const normaliser = logSumExp(logits);
-    const result = (token: number) => ({ token, logprob: logits[token]! - normaliser });
-    if (temperature === 0) return result(argmax(logits));
+    const logprob = logits[token]! - normaliser;
+    return top === 0 ? { token, logprob } : { token, logprob, top: topTokens(logits, top, normaliser) };
+  };
+
+  function draw(logits: Float32Array, position: number): number {
+    const point = uniform(rowKey({ seed, request: sample, position, layer: 0, use: 'token' }), 0);
+    if (whole) return drawFrom(logits, temperature, point);
     const order = Array.from(logits.keys())
       .sort((a, b) => logits[b]! - logits[a]! || a - b)
       .slice(0, topK);
-    const top = logits[order[0]!]!;
-    const mass = order.map((token) => Math.exp((logits[token]! - top) / temperature));
+    const most = logits[order[0]!]!;
+    const mass = order.map((token) => Math.exp((logits[token]! - most) / temperature));
     const kept = nucleus(mass, topP);
-    const draw = uniform(rowKey({ seed, request: 0, position, layer: 0, use: 'token' }), 0);
-    let left = draw * sum(mass.slice(0, kept));
+    let left = point * sum(mass.slice(0, kept));
     for (let i = 0; i < kept - 1; i++) {
       left -= mass[i]!;
-      if (left < 0) return result(order[i]!);
+      if (left < 0) return order[i]!;
     }
-    return result(order[kept - 1]!);
-  };
+    return order[kept - 1]!;
+  }
+}
+
+/** Where `point` of [0, 1) falls among all tokens, laid side by side in their order. */
+function drawFrom(logits: Float32Array, temperature: number, point: number): number {
+  const most = logits[argmax(logits)]!;
+  const mass = new Float64Array(logits.length);
+  let total = 0;
+  for (let i = 0; i < logits.length; i++) {
+    mass[i] = Math.exp((logits[i]! - most) / temperature);
+    total += mass[i]!;
+  }
+  let left = point * total;
+  let last = 0;
+  for (let i = 0; i < mass.length; i++) {
+    if (mass[i] === 0) continue;
+    last = i;
+    left -= mass[i]!;
+    if (left < 0) return i;
+  }
+  return last;
+}
+
+/** The `count` most probable tokens, the best first; lower numbers first among equals. `normaliser` is logSumExp(logits). */
+export function topTokens(
+  logits: Float32Array,
+  count: number,
+  normaliser = logSumExp(logits),
+): TokenLogprob[] {
+  const best: TokenLogprob[] = [];
+  for (let token = 0; token < logits.length; token++) {
+    const logprob = logits[token]! - normaliser;
+    if (best.length === count && logprob <= best[count - 1]!.logprob) continue;
+    let at = best.length;
+    while (at > 0 && best[at - 1]!.logprob < logprob) at--;
+    best.splice(at, 0, { token, logprob });
+    if (best.length > count) best.pop();
+  }
+  return best;
 }
 
 /** How many of the falling masses are needed to hold `share` of their sum. */

@@ -1,15 +1,15 @@
 import type { PlainTensor } from '../experts/session.js';
 import type { RequestState, Routing } from '../router/routing.js';
 import type { Matrix } from '../tensor.js';
-import type { ModelTimes } from './program.js';
-import type { Sampler } from './sampler.js';
+import { noTimes, type StepTimeline } from './program.js';
+import type { Sampled, Sampler } from './sampler.js';
 
 export type EndReason = 'max-tokens' | 'end-token' | 'scored' | 'stopped';
 
 /** What a running sequence tells its owner, in order. */
 export type SequenceEvent =
   | { readonly kind: 'logits'; readonly first: number; readonly logits: Matrix }
-  | { readonly kind: 'token'; readonly token: number; readonly logprob: number }
+  | ({ readonly kind: 'token' } & Sampled)
   | { readonly kind: 'end'; readonly reason: EndReason };
 
 export interface SequenceRequest {
@@ -21,13 +21,21 @@ export interface SequenceRequest {
   readonly sampler?: Sampler;
   /** A generated token that ends the sequence. */
   readonly endToken?: number;
-  /** `all` emits the logits of each position, in order. */
-  readonly logits?: 'none' | 'all';
+  /** `all` emits the logits of each position, `prompt` those of the prompt, in order. */
+  readonly logits?: 'none' | 'all' | 'prompt';
   /** Keys the router's random numbers; the same number and seed give the same routing in any company. */
   readonly request?: number;
   /** Keeps the routing of its tokens, layer by layer (`routing`). */
   readonly record?: boolean;
+  /** Keeps when each of its steps ran, and what its layers did then (`timeline`). */
+  readonly timeline?: boolean;
   readonly signal?: AbortSignal;
+}
+
+/** One step of a sequence. */
+export interface SequenceStep extends StepTimeline {
+  /** Rows of this sequence in the step. */
+  readonly rows: number;
 }
 
 /** One running request: its tokens, cache blocks, counters and what it has emitted. The engine alone changes it. */
@@ -44,16 +52,14 @@ export class Sequence implements AsyncIterable<SequenceEvent> {
   readonly replaced = new Map<string, PlainTensor>();
   /** Per layer: the routing of its tokens so far, in chunks; empty unless recorded. */
   readonly recorded: Routing[][] = [];
+  /** Its steps so far; empty unless asked for. */
+  readonly timeline: SequenceStep[] = [];
+  /** When it was added, got its first token, and ended; of `performance.now()`. */
+  readonly addedAt = performance.now();
+  firstTokenAt: number | undefined;
+  endedAt: number | undefined;
   /** Per step that it took part in, summed: what the whole step spent in each stage. */
-  readonly times: Record<keyof ModelTimes, number> = {
-    gateMs: 0,
-    routeMs: 0,
-    dispatchMs: 0,
-    transportMs: 0,
-    computeMs: 0,
-    combineMs: 0,
-    trunkMs: 0,
-  };
+  readonly times = noTimes();
 
   readonly #over = new AbortController();
   readonly #events: SequenceEvent[] = [];
@@ -80,7 +86,8 @@ export class Sequence implements AsyncIterable<SequenceEvent> {
 
   emit(event: SequenceEvent): void {
     this.#events.push(event);
-    if (event.kind === 'end') this.#over.abort();
+    if (event.kind === 'token') this.firstTokenAt ??= performance.now();
+    if (event.kind === 'end') this.#end();
     this.#wake?.();
   }
 
@@ -88,8 +95,13 @@ export class Sequence implements AsyncIterable<SequenceEvent> {
   fail(error: unknown): void {
     if (this.ended) return;
     this.#failure = error;
-    this.#over.abort();
+    this.#end();
     this.#wake?.();
+  }
+
+  #end(): void {
+    this.endedAt = performance.now();
+    this.#over.abort();
   }
 
   /** Events in order until the sequence ends; throws what it failed with. One reader only. */

@@ -1,12 +1,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { TurnoutError } from '../../errors.js';
 import { shown } from '../../schema.js';
+import { asTurnoutError, inferenceError, statusOf } from '../errors.js';
 import { DEFAULT_LIMITS, type ProtocolLimits } from './limits.js';
 import { readRequest } from './request.js';
 import { writeResponse } from './response.js';
 import * as schemas from './schemas.js';
 import { MODEL_VERSION, type ServedModel, type TensorSpec } from './served-model.js';
-import { statusOf } from './status.js';
 
 export interface InferenceProtocolOptions {
   /** The version of the server. */
@@ -50,21 +50,18 @@ function receiveBytes(app: FastifyInstance, { bodyBytes }: ProtocolLimits): void
 }
 
 function answerErrors(app: FastifyInstance): void {
-  app.setErrorHandler((error: Error & { code?: string }, request, reply) => {
-    const status = statusOf(error);
+  const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+    const known = asTurnoutError(error);
+    const status = statusOf(known);
     if (status >= 500) request.log.error(error);
-    return reply.status(status).send({ error: `${codeOf(error, status)}: ${error.message}` });
-  });
+    if (status === 429 || status === 503) reply.header('retry-after', '1');
+    return reply.status(status).send(inferenceError(known));
+  };
+  app.setErrorHandler(answer);
   app.setNotFoundHandler((request, reply) => {
-    const text = `there is no endpoint ${request.method} ${shown(request.url)}`;
-    return reply.status(404).send({ error: `TURNOUT_ENDPOINT_UNKNOWN: ${text}` });
+    const message = `there is no endpoint ${request.method} ${shown(request.url)}`;
+    return answer(new TurnoutError('TURNOUT_NOT_FOUND', message), request, reply);
   });
-}
-
-function codeOf(error: Error, status: number): string {
-  if (error instanceof TurnoutError) return error.code;
-  if (status === 413) return 'TURNOUT_REQUEST_TOO_LARGE';
-  return status === 415 ? 'TURNOUT_MEDIA_TYPE_UNSUPPORTED' : 'TURNOUT_REQUEST_INVALID';
 }
 
 function serverEndpoints(app: FastifyInstance, { version, models }: InferenceProtocolOptions): void {
@@ -175,11 +172,11 @@ function find(models: ReadonlyMap<string, ServedModel>, request: FastifyRequest)
   const model = models.get(name);
   if (!model) {
     const message = `there is no model ${shown(name)}; there are ${[...models.keys()].join(', ')}`;
-    throw new TurnoutError('TURNOUT_MODEL_UNKNOWN', message);
+    throw new TurnoutError('TURNOUT_NOT_FOUND', message);
   }
   if (version !== MODEL_VERSION) {
     const message = `${name} has no version ${shown(version)}; it has ${MODEL_VERSION}`;
-    throw new TurnoutError('TURNOUT_MODEL_UNKNOWN', message);
+    throw new TurnoutError('TURNOUT_NOT_FOUND', message);
   }
   return model;
 }

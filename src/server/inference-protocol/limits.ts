@@ -8,9 +8,6 @@ export interface ProtocolLimits {
 
 export const DEFAULT_LIMITS: ProtocolLimits = { bodyBytes: 32 * 1024 * 1024, jsonBytes: 4 * 1024 * 1024 };
 
-/** Levels of arrays and objects in JSON. Tensors of models here have two dimensions at most; parsers are slow at great depth. */
-export const MAX_JSON_DEPTH = 32;
-
 /** Dimensions of a tensor, inputs and outputs of a request, characters of a name and an id: far above what models here have. */
 export const MAX_RANK = 8;
 export const MAX_TENSORS = 64;

@@ -1,7 +1,7 @@
 import { TurnoutError } from '../../errors.js';
 import { checker, shown } from '../../schema.js';
+import { parseJson } from '../json.js';
 import { BinaryTail, readInputs, readRawInput } from './inputs.js';
-import { parseJson } from './json.js';
 import type { ProtocolLimits } from './limits.js';
 import { type InferRequestBody, InferRequestSchema } from './schemas.js';
 import type { ServedModel, Tensor } from './served-model.js';
@@ -36,7 +36,8 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /**
  * The body of `infer` -> checked tensors and settings. Three forms: JSON alone; JSON and binary tensors behind it; one
  * binary tensor alone, which is answered in binary. Nothing is converted or left aside in silence.
- * Throws TURNOUT_REQUEST_INVALID, TURNOUT_REQUEST_TOO_LARGE, TURNOUT_INPUT_INVALID or TURNOUT_SHAPE_MISMATCH.
+ * Throws TURNOUT_REQUEST_INVALID, TURNOUT_REQUEST_TOO_LARGE, TURNOUT_UNSUPPORTED, TURNOUT_INPUT_INVALID or
+ * TURNOUT_SHAPE_MISMATCH.
  */
 export function readRequest(
   { bytes, headerLength }: ReceivedBody,
@@ -103,7 +104,7 @@ function settings(
   const stateful = sequence !== 0 && sequence !== '';
   if (stateful || parameters.sequence_start || parameters.sequence_end) {
     const message = 'sequence_id, sequence_start, sequence_end: no model here keeps a state between requests';
-    throw new TurnoutError('TURNOUT_REQUEST_INVALID', message);
+    throw new TurnoutError('TURNOUT_UNSUPPORTED', message);
   }
   if (timeout === 0) return { priority };
   return { timeoutMs: Math.min(Math.ceil(timeout / 1000), MAX_TIMEOUT_MS), priority };

@@ -1,0 +1,10 @@
+import { TurnoutError } from '../errors.js';
+import type { MoeLayer } from '../moe-layer.js';
+import type { BadRow } from '../router/routing.js';
+
+/** The error of a sequence whose row `position` could not be routed in a layer. */
+export function problemOf(bad: BadRow, { index: layer }: MoeLayer, position: number): TurnoutError {
+  const { problem, column: expert } = bad;
+  const message = `layer ${layer}: the gate gave ${problem} for expert ${expert} at position ${position} of the sequence`;
+  return new TurnoutError('TURNOUT_LOGITS_INVALID', message, { layer, position, problem, expert });
+}

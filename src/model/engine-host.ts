@@ -1,0 +1,160 @@
+import { subscribe } from 'node:diagnostics_channel';
+import { parentPort, type Transferable, workerData } from 'node:worker_threads';
+import { describe } from '../experts/remote-error.js';
+import { ending, type GuardState, hold } from '../experts/thread-guard.js';
+import { LoadHistory } from '../router/load-history.js';
+import type {
+  EngineEvent,
+  FromEngine,
+  Request,
+  Requests,
+  ThreadOptions,
+  ToEngine,
+} from './engine-messages.js';
+import { takeSnapshot } from './engine-snapshot.js';
+import { LayerCalls } from './layer-calls.js';
+import { MoeModel } from './moe-model.js';
+
+/* What runs in the thread of an EngineThread: a model, and the requests that come for it. */
+
+/** The `workerData` of the thread. */
+export interface HostData {
+  readonly folder: string;
+  readonly options: ThreadOptions;
+  readonly guard: GuardState;
+}
+
+const { folder, options, guard } = workerData as HostData;
+const port = parentPort!;
+const send = (message: FromEngine, transfer: Transferable[] = []) => port.postMessage(message, transfer);
+
+/** Collects what happens in one turn of the event loop, so that a step of many sequences is one message. */
+class Outbox {
+  #events: EngineEvent[] = [];
+  #transfer: Transferable[] = [];
+
+  add(event: EngineEvent, transfer: readonly Transferable[] = []): void {
+    if (this.#events.length === 0) setImmediate(() => this.#flush());
+    this.#events.push(event);
+    this.#transfer.push(...transfer);
+  }
+
+  #flush(): void {
+    const [events, transfer] = [this.#events, this.#transfer];
+    this.#events = [];
+    this.#transfer = [];
+    send({ kind: 'events', events }, transfer);
+  }
+}
+
+class Host {
+  readonly #model: MoeModel;
+  readonly #layers: readonly LayerCalls[];
+  readonly #history = new LoadHistory();
+  readonly #outbox = new Outbox();
+  /** What stops each request under way. */
+  readonly #active = new Map<number, AbortController>();
+
+  constructor(model: MoeModel) {
+    this.#model = model;
+    this.#layers = model.program.layers.map((layer) => new LayerCalls(layer));
+    subscribe('turnout:layer', this.#history.record);
+  }
+
+  async take(request: Request): Promise<void> {
+    const { id } = request;
+    const stop = new AbortController();
+    this.#active.set(id, stop);
+    hold(guard, true);
+    try {
+      const [value, transfer] = await this.#answer(request, stop.signal);
+      if (!stop.signal.aborted) this.#outbox.add({ id, value }, transfer);
+    } catch (error) {
+      if (!stop.signal.aborted) this.#outbox.add({ id, error: describe(error) });
+    } finally {
+      this.#active.delete(id);
+      if (this.#active.size === 0) hold(guard, false);
+    }
+  }
+
+  stop(id: number): void {
+    this.#active.get(id)?.abort();
+  }
+
+  async close(): Promise<void> {
+    await this.#model.close();
+  }
+
+  stopAll(): void {
+    for (const stop of this.#active.values()) stop.abort();
+  }
+
+  async #answer(request: Request, signal: AbortSignal): Promise<[unknown, Transferable[]]> {
+    switch (request.kind) {
+      case 'generate':
+        return [await this.#generate(request, signal), []];
+      case 'score':
+        return this.#score(request, signal);
+      case 'layer': {
+        const { layer, x, logits } = request;
+        const answer = await this.#layers[layer]!.run({ x, signal, ...(logits && { logits }) });
+        return [answer, [answer.y.data.buffer as ArrayBuffer]];
+      }
+      case 'snapshot':
+        return [takeSnapshot(this.#model, this.#history), []];
+    }
+  }
+
+  async #generate(
+    { id, prompt, options, pieces }: Request & { kind: 'generate' },
+    signal: AbortSignal,
+  ): Promise<Requests['generate']['answer']> {
+    const generation = this.#model.generate(prompt, { ...options, signal });
+    if (pieces) for await (const piece of generation) this.#outbox.add({ id, piece });
+    return generation.result();
+  }
+
+  async #score(
+    { ids, dims, router }: Request & { kind: 'score' },
+    signal: AbortSignal,
+  ): Promise<[Requests['score']['answer'], Transferable[]]> {
+    const feeds = { input_ids: { type: 'int64', dims, data: ids } } as const;
+    const trace = await this.#model.trace(feeds, { signal, ...(router && { router }) });
+    return [trace, [trace.outputs.logits!.data.buffer as ArrayBuffer]];
+  }
+}
+
+async function open(): Promise<void> {
+  const progress = (what: 'files' | 'processes') => (done: number, total: number) =>
+    send({ kind: 'progress', what, done, total });
+  const model = await MoeModel.open(folder, {
+    ...options,
+    onProgress: progress('files'),
+    ...(options.backend === 'processes' && {
+      start: { ...options.start, onProgress: progress('processes') },
+    }),
+  });
+  const host = new Host(model);
+  port.on('message', (message: ToEngine) => {
+    if (message.kind === 'stop') host.stop(message.id);
+    else if (message.kind === 'close') void host.close().then(() => leave());
+    else void host.take(message);
+  });
+  void ending(guard).then(() => host.stopAll());
+  const { block, limit } = model.engine.stats().cache;
+  const layers = model.program.layers.map(({ name, router, hasGate }) => {
+    const { experts, choices, causal } = router;
+    return { name, experts, choices, causal, hasGate };
+  });
+  send({ kind: 'open', info: { manifest: model.manifest, layers, cache: { block, limit } } });
+}
+
+function leave(): void {
+  send({ kind: 'closed' });
+  port.close();
+}
+
+open().catch((error: unknown) => {
+  send({ kind: 'failed', error: describe(error) });
+  port.close();
+});
