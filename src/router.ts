@@ -6,7 +6,13 @@ export { combine } from './router/combine.js';
 export { createRouter } from './router/create.js';
 export { gatherRows } from './router/dispatch.js';
 export { type Imbalance, imbalanceOf, type Load, loadOf } from './router/load.js';
-export { type LayerLoad, LoadTracker, type LoadTrackerOptions } from './router/load-tracker.js';
+export { type LayerHistory, LoadHistory, type LoadHistoryOptions } from './router/load-history.js';
+export {
+  type LayerLoad,
+  LoadTracker,
+  type LoadTrackerOptions,
+  type WindowLoad,
+} from './router/load-tracker.js';
 export { loseExperts } from './router/lose.js';
 export { type LossContext, type Losses, lossesOf, smoothLoadLoss } from './router/losses.js';
 export { mergeOptions, parseOptions, RouterOptions, type RouterOverrides } from './router/options.js';

@@ -42,10 +42,9 @@ export interface Losses {
 export function lossesOf(routing: Routing, context: LossContext = {}): Losses {
   const { experts } = routing;
   const good = goodRows(routing);
-  const probabilities = softmaxRows(routing.logits);
-  const P = columnSums(probabilities, good, experts).map((sum) => ratio(sum, good.length));
-  const counts = countChoices(routing, () => true);
-  const first = countChoices(routing, (a) => routing.choice[a] === 0);
+  const { P, z } = readLogits(routing.logits, good);
+  const counts = countChoices(routing, (choice) => choice >= 0);
+  const first = countChoices(routing, (choice) => choice === 0);
   const all = total(counts);
   const weighed = (shares: readonly number[]) =>
     experts * shares.reduce((sum, share, e) => sum + share * P[e]!, 0);
@@ -59,8 +58,8 @@ export function lossesOf(routing: Routing, context: LossContext = {}): Losses {
     loadPopulation: squaredCv(counts, 0),
     loadSample: squaredCv(counts, 1),
     smoothLoad: context.noise ? smoothLoadLoss(routing.logits, context.noise, routing.choices) : null,
-    z: zLoss(routing.logits, good),
-    sequenceWise: sequenceWiseLoss(routing, context.sequences ?? [routing.tokens]),
+    z,
+    sequenceWise: sequenceWiseLoss(routing, good, context.sequences ?? [routing.tokens]),
   };
 }
 
@@ -88,76 +87,75 @@ export function smoothLoadLoss(
   return squaredCv(load, 0);
 }
 
-function zLoss({ cols, data }: Matrix, good: readonly number[]): number {
-  let sum = 0;
+/**
+ * logits [T,E] -> their softmax meaned over the good rows [E], in float64, and the z-loss. One pass for both, because
+ * exponentials are what the losses cost.
+ */
+function readLogits({ cols, data }: Matrix, good: readonly number[]): { P: number[]; z: number } {
+  const sums = new Array<number>(cols).fill(0);
+  const powers = new Float64Array(cols);
+  let squares = 0;
   for (const t of good) {
-    const row = data.subarray(t * cols, (t + 1) * cols);
-    const top = row.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
-    const z = top + Math.log(row.reduce((mass, value) => mass + Math.exp(value - top), 0));
-    sum += z * z;
-  }
-  return ratio(sum, good.length);
-}
-
-function sequenceWiseLoss(routing: Routing, sequences: readonly number[]): number {
-  const { experts, scores } = routing;
-  const good = new Set(goodRows(routing));
-  let start = 0;
-  let sum = 0;
-  let counted = 0;
-  for (const length of sequences) {
-    const rows = Array.from({ length }, (_, i) => start + i).filter((t) => good.has(t));
-    const end = start + length;
-    const from = start;
-    const counts = countChoices(routing, (a) => routing.token[a]! >= from && routing.token[a]! < end);
-    const all = total(counts);
-    const P = new Array<number>(experts).fill(0);
-    for (const t of rows) {
-      const own = scores.data.subarray(t * experts, (t + 1) * experts);
-      const mass = own.reduce((m, value) => m + finite(value), 0);
-      own.forEach((value, e) => {
-        P[e]! += ratio(finite(value), mass) / rows.length;
-      });
-    }
-    sum += counts.reduce((loss, count, e) => loss + experts * ratio(count, all) * P[e]!, 0);
-    counted += rows.length > 0 ? 1 : 0;
-    start = end;
-  }
-  return ratio(sum, counted);
-}
-
-/** Rows that could be routed. */
-function goodRows({ tokens, badRows }: Routing): number[] {
-  const bad = new Set(badRows.map(({ row }) => row));
-  return Array.from({ length: tokens }, (_, t) => t).filter((t) => !bad.has(t));
-}
-
-function countChoices(routing: Routing, counts: (a: number) => boolean): number[] {
-  const load = new Array<number>(routing.experts).fill(0);
-  routing.expert.forEach((expert, a) => {
-    if (counts(a)) load[expert]!++;
-  });
-  return load;
-}
-
-/** Softmax of each row in float64 -> [T * E]. */
-function softmaxRows({ rows, cols, data }: Matrix): Float64Array {
-  const result = new Float64Array(rows * cols);
-  for (let t = 0; t < rows; t++) {
     const at = t * cols;
     let top = Number.NEGATIVE_INFINITY;
     for (let e = 0; e < cols; e++) top = Math.max(top, data[at + e]!);
     let mass = 0;
-    for (let e = 0; e < cols; e++) mass += result[at + e] = Math.exp(data[at + e]! - top);
-    for (let e = 0; e < cols; e++) result[at + e]! /= mass;
+    for (let e = 0; e < cols; e++) mass += powers[e] = Math.exp(data[at + e]! - top);
+    for (let e = 0; e < cols; e++) sums[e]! += powers[e]! / mass;
+    const z = top + Math.log(mass);
+    squares += z * z;
   }
-  return result;
+  return { P: sums.map((sum) => ratio(sum, good.length)), z: ratio(squares, good.length) };
 }
 
-function columnSums(values: Float64Array, rows: readonly number[], cols: number): number[] {
-  const sums = new Array<number>(cols).fill(0);
-  for (const t of rows) for (let e = 0; e < cols; e++) sums[e]! += values[t * cols + e]!;
-  return sums;
+function sequenceWiseLoss(routing: Routing, good: readonly number[], sequences: readonly number[]): number {
+  const { experts, token, expert } = routing;
+  let end = 0;
+  let sum = 0;
+  let counted = 0;
+  // Rows and assignments are in the order of their tokens, so each sequence takes up where the one before it ended.
+  let row = 0;
+  let a = 0;
+  for (const length of sequences) {
+    end += length;
+    const counts = new Array<number>(experts).fill(0);
+    for (; a < token.length && token[a]! < end; a++) counts[expert[a]!]!++;
+    const from = row;
+    while (row < good.length && good[row]! < end) row++;
+    if (row === from) continue;
+    const P = meanShares(routing.scores, good.slice(from, row));
+    const all = total(counts);
+    sum += counts.reduce((loss, count, e) => loss + experts * ratio(count, all) * P[e]!, 0);
+    counted++;
+  }
+  return ratio(sum, counted);
+}
+
+/** scores [T,E] -> the share of each expert in the scores of a row, meaned over `rows` [E]. */
+function meanShares({ cols, data }: Matrix, rows: readonly number[]): number[] {
+  const shares = new Array<number>(cols).fill(0);
+  for (const t of rows) {
+    const at = t * cols;
+    let mass = 0;
+    for (let e = 0; e < cols; e++) mass += finite(data[at + e]!);
+    for (let e = 0; e < cols; e++) shares[e]! += ratio(finite(data[at + e]!), mass) / rows.length;
+  }
+  return shares;
+}
+
+/** Rows that could be routed, ascending. */
+function goodRows({ tokens, badRows }: Routing): number[] {
+  const bad = new Set(badRows.map(({ row }) => row));
+  const good: number[] = [];
+  for (let t = 0; t < tokens; t++) if (bad.size === 0 || !bad.has(t)) good.push(t);
+  return good;
+}
+
+/** Assignments of each expert [E] whose choice counts. */
+function countChoices({ experts, expert, choice }: Routing, counts: (choice: number) => boolean): number[] {
+  const load = new Array<number>(experts).fill(0);
+  for (let a = 0; a < expert.length; a++) if (counts(choice[a]!)) load[expert[a]!]!++;
+  return load;
 }
 
 /** Distribution function of the standard normal, by the series of the error function without cancellation. */
