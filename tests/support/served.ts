@@ -1,5 +1,6 @@
 import { type FastifyInstance, fastify } from 'fastify';
 import { onTestFinished } from 'vitest';
+import { asTurnoutError, inferenceError, statusOf } from '#turnout/server/errors.js';
 import { inferenceProtocol } from '#turnout/server/inference-protocol/endpoints.js';
 import type { InferCall, ServedModel, Tensor } from '#turnout/server/inference-protocol/served-model.js';
 
@@ -54,6 +55,10 @@ export const scaled: ServedModel = {
 /** The endpoints under `/v2`, closed when the test is over. */
 export async function serveModels(...models: ServedModel[]): Promise<FastifyInstance> {
   const app = fastify();
+  app.setErrorHandler((thrown, _request, reply) => {
+    const error = asTurnoutError(thrown);
+    return reply.code(statusOf(error)).send(inferenceError(error));
+  });
   await app.register(inferenceProtocol, { prefix: '/v2', version: '1.2.3', models });
   onTestFinished(() => app.close());
   return app;

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { TurnoutError } from '../../errors.js';
 import { shown } from '../../schema.js';
-import { asTurnoutError, inferenceError, statusOf } from '../errors.js';
+import { clientGone } from '../signals.js';
 import { DEFAULT_LIMITS, type ProtocolLimits } from './limits.js';
 import { readRequest } from './request.js';
 import { writeResponse } from './response.js';
@@ -20,9 +20,12 @@ const EXTENSIONS = ['binary_tensor_data', 'schedule_policy'];
 /** What bodies may be; Triton's client names no type at all. */
 const MEDIA_TYPE = /^application\/(json|octet-stream)\s*(;\s*charset="?utf-8"?\s*)?$/i;
 
+/** Probes have no key. */
+const OPEN = { open: true } as const;
+
 type Address = { readonly name: string; readonly version?: string };
 
-/** The Open Inference Protocol (KServe V2), as a plugin to register below `/v2`. Errors have the protocol's own shape here. */
+/** The Open Inference Protocol (KServe V2), as a plugin to register below `/v2`; the app gives errors their shape. */
 export async function inferenceProtocol(
   app: FastifyInstance,
   options: InferenceProtocolOptions,
@@ -30,7 +33,6 @@ export async function inferenceProtocol(
   const limits = { ...DEFAULT_LIMITS, ...options.limits };
   const models = new Map(options.models.map((model) => [model.name, model]));
   receiveBytes(app, limits);
-  answerErrors(app);
   serverEndpoints(app, options);
   for (const version of ['', '/versions/:version']) modelEndpoints(app, `/models/:name${version}`, models);
   for (const version of ['', '/versions/:version']) {
@@ -49,30 +51,15 @@ function receiveBytes(app: FastifyInstance, { bodyBytes }: ProtocolLimits): void
   app.setValidatorCompiler(() => () => true);
 }
 
-function answerErrors(app: FastifyInstance): void {
-  const answer = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
-    const known = asTurnoutError(error);
-    const status = statusOf(known);
-    if (status >= 500) request.log.error(error);
-    if (status === 429 || status === 503) reply.header('retry-after', '1');
-    return reply.status(status).send(inferenceError(known));
-  };
-  app.setErrorHandler(answer);
-  app.setNotFoundHandler((request, reply) => {
-    const message = `there is no endpoint ${request.method} ${shown(request.url)}`;
-    return answer(new TurnoutError('TURNOUT_NOT_FOUND', message), request, reply);
-  });
-}
-
 function serverEndpoints(app: FastifyInstance, { version, models }: InferenceProtocolOptions): void {
   const tags = ['Open Inference Protocol'];
   const metadata = { tags, summary: 'Server metadata', response: { 200: schemas.ServerMetadataSchema } };
   app.get('', { schema: metadata }, () => ({ name: 'turnout', version, extensions: EXTENSIONS }));
   const live = { tags, summary: 'Whether the server lives', response: { 200: schemas.LiveSchema } };
-  app.get('/health/live', { schema: live }, () => ({ live: true }));
+  app.get('/health/live', { schema: live, config: OPEN }, () => ({ live: true }));
   const answers = { 200: schemas.ReadySchema, 503: schemas.ReadySchema };
   const ready = { tags, summary: 'Whether all models are ready', response: answers };
-  app.get('/health/ready', { schema: ready }, (_request, reply) =>
+  app.get('/health/ready', { schema: ready, config: OPEN }, (_request, reply) =>
     answerReady(
       reply,
       models.every((model) => model.ready()),
@@ -140,7 +127,7 @@ async function infer(model: ServedModel, { request, reply, limits }: Exchange): 
     outputs: asked.outputs.map(({ name }) => name),
     ...(asked.timeoutMs === undefined ? {} : { timeoutMs: asked.timeoutMs }),
     priority: asked.priority,
-    signal: signalOf(reply),
+    signal: clientGone(reply),
   });
   const { headers, body } = await writeResponse(model.name, asked, outputs);
   return reply.headers(headers).send(body);
@@ -156,15 +143,6 @@ function checkMediaType({ headers }: FastifyRequest): void {
     const message = `Content-Encoding: expected none, got ${shown(encoding)}`;
     throw new TurnoutError('TURNOUT_MEDIA_TYPE_UNSUPPORTED', message);
   }
-}
-
-/** Fires when the client goes away before its answer has been written. */
-function signalOf(reply: FastifyReply): AbortSignal {
-  const gone = new AbortController();
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) gone.abort();
-  });
-  return gone.signal;
 }
 
 function find(models: ReadonlyMap<string, ServedModel>, request: FastifyRequest): ServedModel {
