@@ -43,6 +43,8 @@ export interface LayerOutput {
 export interface LayerEvent {
   readonly layer: number;
   readonly name: string;
+  /** The rule that decided. */
+  readonly router: Router;
   readonly routing: Routing;
   readonly times: StageTimes;
 }
@@ -128,7 +130,8 @@ export class MoeLayer {
 
     const times = clock.times();
     if (layerChannel.hasSubscribers) {
-      layerChannel.publish({ layer: this.index, name: this.name, routing, times } satisfies LayerEvent);
+      const event: LayerEvent = { layer: this.index, name: this.name, router, routing, times };
+      layerChannel.publish(event);
     }
     return { y, routing, plan, times };
   }

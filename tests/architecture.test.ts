@@ -50,6 +50,8 @@ const HOMES: Record<string, RegExp> = {
   piscina: /^experts\/(pool|transferring)\.ts$/,
   msgpackr: /^experts\/frames\.ts$/,
   fastify: /^server\//,
+  'prom-client': /^server\/(engine-)?metrics\.ts$/,
+  '@opentelemetry/api': /^server\/tracing\.ts$/,
   protobufjs: /^model\/onnx-proto\.ts$/,
   commander: /^cli\//,
 };

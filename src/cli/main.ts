@@ -6,6 +6,7 @@ import { inspectCommand } from './commands/inspect.js';
 import { planCommand } from './commands/plan.js';
 import { routeCommand } from './commands/route.js';
 import { runCommand } from './commands/run.js';
+import { serveCommand } from './commands/serve.js';
 import { verifyCommand } from './commands/verify.js';
 import { runProgram } from './support.js';
 
@@ -21,6 +22,7 @@ const program = new Command('turnout')
   .description('Mixture-of-Experts routing on ONNX Runtime.')
   .version(version)
   .addCommand(runCommand)
+  .addCommand(serveCommand)
   .addCommand(routeCommand)
   .addCommand(planCommand)
   .addCommand(inspectCommand)

@@ -2,7 +2,9 @@ import { subscribe } from 'node:diagnostics_channel';
 import { parentPort, type Transferable, workerData } from 'node:worker_threads';
 import { describe } from '../experts/remote-error.js';
 import { ending, type GuardState, hold } from '../experts/thread-guard.js';
+import type { LayerEvent } from '../moe-layer.js';
 import { LoadHistory } from '../router/load-history.js';
+import { reportRouting } from '../router/report.js';
 import type {
   EngineEvent,
   FromEngine,
@@ -58,7 +60,11 @@ class Host {
   constructor(model: MoeModel) {
     this.#model = model;
     this.#layers = model.program.layers.map((layer) => new LayerCalls(layer));
-    subscribe('turnout:layer', this.#history.record);
+    subscribe('turnout:layer', (message) => {
+      // Calls under another rule than the model's are one request's alone.
+      const { layer, router } = message as LayerEvent;
+      if (router === model.program.layers[layer]?.router) this.#history.record(message);
+    });
   }
 
   async take(request: Request): Promise<void> {
@@ -109,9 +115,11 @@ class Host {
     { id, prompt, options, pieces }: Request & { kind: 'generate' },
     signal: AbortSignal,
   ): Promise<Requests['generate']['answer']> {
-    const generation = this.#model.generate(prompt, { ...options, signal });
+    const { report, ...own } = options;
+    const generation = this.#model.generate(prompt, { ...own, signal });
     if (pieces) for await (const piece of generation) this.#outbox.add({ id, piece });
-    return generation.result();
+    const result = await generation.result();
+    return report ? { ...result, reports: result.routing.map((routing) => reportRouting(routing)) } : result;
   }
 
   async #score(

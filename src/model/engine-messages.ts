@@ -1,4 +1,5 @@
 import type { RemoteError } from '../experts/remote-error.js';
+import type { RoutingReport } from '../router/report.js';
 import type { Matrix } from '../tensor.js';
 import type { EngineSnapshot } from './engine-snapshot.js';
 import type { GenerateOptions, GenerateResult, Piece } from './generate.js';
@@ -17,7 +18,14 @@ export type ThreadOptions = Omit<OpenModelOptions, 'onProgress' | 'start'> & {
 /** What a generation may ask for, but for its limits: those are kept by the thread that asks. */
 export type RemoteGenerateOptions = Omit<GenerateOptions, 'signal' | 'timeoutMs'> & {
   readonly router?: RouterChoice;
+  /** What the recorded routing comes to, layer by layer, is told too (`reports`). */
+  readonly report?: boolean;
 };
+
+/** The result of a generation in another thread. */
+export interface RemoteResult extends GenerateResult {
+  readonly reports?: readonly RoutingReport[];
+}
 
 /** What one layer is, for those who cannot see it. */
 export interface LayerInfo {
@@ -46,7 +54,7 @@ export interface Requests {
       readonly options: RemoteGenerateOptions;
       readonly pieces: boolean;
     };
-    readonly answer: GenerateResult;
+    readonly answer: RemoteResult;
   };
   /** Token ids [B, T] -> logits [B, T, V] and routing [B][L]. */
   readonly score: {

@@ -1,6 +1,6 @@
 import type { LaneStats } from '../experts/backend.js';
 import type { LoadHistory } from '../router/load-history.js';
-import type { WindowLoad } from '../router/load-tracker.js';
+import { LoadSums, type WindowLoad } from '../router/load-sums.js';
 import type { EngineStats } from './engine.js';
 import type { MoeModel } from './moe-model.js';
 
@@ -28,17 +28,12 @@ export interface EngineSnapshot extends EngineStats {
 
 export function takeSnapshot(model: MoeModel, history: LoadHistory): EngineSnapshot {
   const loads = history.snapshot(Object.values(WINDOWS));
-  const layers = model.program.layers.flatMap(({ index, name, router }) => {
-    const load = loads.get(index);
-    if (!load) return [];
-    const names = Object.keys(WINDOWS) as WindowName[];
-    const windows = Object.fromEntries(names.map((key, i) => [key, load.windows[i]!])) as Record<
-      WindowName,
-      WindowLoad
-    >;
-    return [
-      { layer: index, name, experts: router.experts, choices: router.choices, total: load.total, windows },
-    ];
+  const layers = model.program.layers.map(({ index, name, router }): LayerSnapshot => {
+    const none = new LoadSums(router.experts).read();
+    const { total = none, windows = [] } = loads.get(index) ?? {};
+    const named = Object.keys(WINDOWS).map((key, i) => [key, windows[i] ?? none]);
+    const { experts, choices } = router;
+    return { layer: index, name, experts, choices, total, windows: Object.fromEntries(named) };
   });
   return { at: Date.now(), ...model.engine.stats(), layers, lanes: model.backend.lanes() };
 }

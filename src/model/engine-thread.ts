@@ -12,12 +12,13 @@ import type {
   EngineInfo,
   FromEngine,
   RemoteGenerateOptions,
+  RemoteResult,
   RequestKind,
   Requests,
   ThreadOptions,
 } from './engine-messages.js';
 import type { EngineSnapshot } from './engine-snapshot.js';
-import type { GenerateResult, Piece } from './generate.js';
+import type { Piece } from './generate.js';
 import type { LayerAnswer, LayerRequest } from './layer-calls.js';
 import type { Trace } from './moe-model.js';
 
@@ -74,10 +75,7 @@ export class EngineThread implements AsyncDisposable {
   }
 
   /** As `generate` of a MoeModel. */
-  async generate(
-    prompt: string | readonly number[],
-    options: RemoteGeneration = {},
-  ): Promise<GenerateResult> {
+  async generate(prompt: string | readonly number[], options: RemoteGeneration = {}): Promise<RemoteResult> {
     const { signal, timeoutMs, onPiece, ...own } = options;
     const limits = { ...(signal && { signal }), ...(timeoutMs !== undefined && { timeoutMs }) };
     return this.#ask(
@@ -99,8 +97,8 @@ export class EngineThread implements AsyncDisposable {
   }
 
   /** What engine, layers and lanes do; comes between two computations. */
-  async snapshot(): Promise<EngineSnapshot> {
-    return this.#ask('snapshot', {}, {});
+  async snapshot(limits: RunOptions = {}): Promise<EngineSnapshot> {
+    return this.#ask('snapshot', {}, limits);
   }
 
   /** Takes no new work, lets what runs end, then frees everything. Abort requests to close sooner. */

@@ -3,6 +3,7 @@ import type { Routing } from '../router/routing.js';
 import { joinRoutings } from '../router/slice.js';
 import { type Matrix, row } from '../tensor.js';
 import type { Engine } from './engine.js';
+import type { Manifest } from './manifest.js';
 import type { ModelTimes } from './program.js';
 import { createSampler, logSumExp, type SamplerOptions, type TokenLogprob, topTokens } from './sampler.js';
 import type { EndReason, Sequence, SequenceStep } from './sequence.js';
@@ -34,6 +35,8 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 /** Some whole characters, and the tokens that were generated since the last piece. */
 export interface Piece {
   readonly text: string;
+  /** The tokens of the prompt, before anything else, where `scorePrompt` asks for them. */
+  readonly prompt?: readonly TextToken[];
   readonly tokens: readonly TextToken[];
 }
 
@@ -51,6 +54,8 @@ export interface GenerateResult {
   readonly text: string;
   /** Generated token ids. */
   readonly tokens: readonly number[];
+  /** The same with how probable each was. */
+  readonly logprobs: readonly TextToken[];
   /** Token ids of the prompt, the begin token included. */
   readonly prompt: readonly number[];
   readonly reason: EndReason | 'stop';
@@ -66,6 +71,11 @@ export interface GenerateResult {
   readonly times: ModelTimes;
 }
 
+/** The token ids of a prompt: a text is one token a byte, behind the begin token. */
+export function promptTokens({ tokenizer }: Manifest, prompt: string | readonly number[]): readonly number[] {
+  return typeof prompt === 'string' ? [tokenizer.begin, ...encodeBytes(prompt)] : prompt;
+}
+
 /** A generation that runs: iterate it for text as it comes, or await `result()`. */
 export class Generation implements AsyncIterable<Piece> {
   readonly #sequence: Sequence;
@@ -74,25 +84,27 @@ export class Generation implements AsyncIterable<Piece> {
   readonly #timer: AbortSignal | undefined;
   #text = '';
   readonly #promptLogprobs: TextToken[] = [];
+  readonly #logprobs: TextToken[] = [];
   readonly #top: number;
   #reason: GenerateResult['reason'] = 'max-tokens';
 
   constructor(
     readonly engine: Engine,
-    prompt: string | readonly number[],
+    tokens: readonly number[],
     options: GenerateOptions,
   ) {
     const { tokenizer, sizes } = engine.program.manifest;
-    const tokens = typeof prompt === 'string' ? [tokenizer.begin, ...encodeBytes(prompt)] : prompt;
     const room = Math.max(0, sizes.context - tokens.length);
     this.#timer = timerOf(options.timeoutMs);
     const signals = [options.signal, this.#timer].filter((signal) => signal !== undefined);
     this.#stream = new TextStream(stopTexts(options.stop));
     this.#top = options.top ?? 0;
+    const maxTokens = options.maxTokens ?? Math.min(128, Math.max(1, room));
+    const sampler = createSampler(options);
     this.#sequence = engine.add({
       tokens,
-      maxTokens: options.maxTokens ?? Math.min(128, Math.max(1, room)),
-      sampler: createSampler(options),
+      maxTokens,
+      ...(maxTokens === 0 ? {} : { sampler }),
       ...(options.ignoreEnd ? {} : { endToken: tokenizer.end }),
       record: options.record ?? true,
       timeline: options.timeline ?? false,
@@ -115,6 +127,7 @@ export class Generation implements AsyncIterable<Piece> {
     return {
       text: this.#text,
       tokens: tokens.slice(request.tokens.length),
+      logprobs: this.#logprobs,
       prompt: request.tokens,
       reason: this.#reason,
       ...(request.logits === 'prompt' && { promptLogprobs: this.#promptLogprobs }),
@@ -130,16 +143,23 @@ export class Generation implements AsyncIterable<Piece> {
 
   async *#read(): AsyncGenerator<Piece> {
     let tokens: TextToken[] = [];
+    let scored = this.#sequence.request.logits !== 'prompt';
     try {
       for await (const event of this.#events()) {
+        if (event.kind === 'logits') {
+          this.#scorePrompt(event.first, event.logits);
+          continue;
+        }
+        if (!scored) yield { text: '', prompt: this.#promptLogprobs, tokens: [] };
+        scored = true;
         if (event.kind === 'end') {
           this.#reason = event.reason;
           break;
         }
-        if (event.kind === 'logits') this.#scorePrompt(event.first, event.logits);
-        if (event.kind !== 'token') continue;
         const { token: id, logprob, top } = event;
-        tokens.push({ id, logprob, ...(top && { top }) });
+        const token = { id, logprob, ...(top && { top }) };
+        this.#logprobs.push(token);
+        tokens.push(token);
         const { text, stopped } =
           event.token < 256 ? this.#stream.push(event.token) : { text: '', stopped: false };
         if (stopped) this.#reason = 'stop';

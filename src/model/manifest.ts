@@ -13,6 +13,8 @@ export const MANIFEST_LIMITS = {
   MAX_FILES: 1_000_000,
   /** Bytes of one file: ONNX external data offsets are 63-bit, disks are not. */
   MAX_FILE_BYTES: 2 ** 42,
+  /** Characters of a chat template: the longest in use have some thousands. */
+  MAX_TEMPLATE: 65_536,
   MAX_LAYERS: 1024,
   MAX_EXPERTS: 65_536,
   MAX_STEPS: 8192,
@@ -116,6 +118,13 @@ export const ManifestSchema = Type.Object(
     tokenizer: Type.Object(
       { type: Type.Literal('bytes'), begin: Type.Integer({ minimum: 0 }), end: Type.Integer({ minimum: 0 }) },
       closed,
+    ),
+    chatTemplate: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: MANIFEST_LIMITS.MAX_TEMPLATE,
+        description: 'Jinja: messages, add_generation_prompt -> the prompt of a chat.',
+      }),
     ),
     layers: Type.Array(Layer, { minItems: 1, maxItems: MANIFEST_LIMITS.MAX_LAYERS }),
     program: Type.Object(

@@ -7,7 +7,7 @@ import { MoeLayer } from '../moe-layer.js';
 import type { Routing } from '../router/routing.js';
 import { joinRoutings } from '../router/slice.js';
 import { Engine, type EngineOptions } from './engine.js';
-import { type GenerateOptions, Generation } from './generate.js';
+import { type GenerateOptions, Generation, promptTokens } from './generate.js';
 import { layerOptions, type RouterChoice, routerOver } from './layer-router.js';
 import type { Manifest } from './manifest.js';
 import { type BackendOptions, expertPaths, openBackend, segmentPaths, sharedPaths } from './open.js';
@@ -92,11 +92,19 @@ export class MoeModel implements AsyncDisposable {
 
   /**
    * Continues a text (the begin token is put before it) or token ids. Throws what the options get wrong at once; iterate
-   * the result for text as it comes. Those with a `router` of their own do not share steps with others.
+   * the result for text as it comes. With `maxTokens` 0 the prompt is scored alone, by rules that are not causal too. Those with a `router` of their own do not share steps with others.
    */
   generate(prompt: string | readonly number[], options: GenerateOptions & Rerouted = {}): Generation {
     this.#check();
-    return new Generation(options.router ? this.#engineOf(options.router) : this.engine, prompt, options);
+    const { router, ...own } = options;
+    const tokens = promptTokens(this.manifest, prompt);
+    const scores = options.maxTokens === 0;
+    const engine = scores
+      ? this.#scoringEngine([tokens], router)
+      : router
+        ? this.#engineOf(router)
+        : this.engine;
+    return new Generation(engine, tokens, own);
   }
 
   /**

@@ -24,7 +24,10 @@ export function addAccess(app: FastifyInstance, options: CheckedOptions): void {
     if (keys.length === 0) return;
     request.keyNumber = keyOf(request, keys);
     if (request.keyNumber === undefined && !request.routeOptions.config.open) {
-      throw new TurnoutError('TURNOUT_UNAUTHORIZED', 'expected the header Authorization: Bearer KEY with a key of this server');
+      throw new TurnoutError(
+        'TURNOUT_UNAUTHORIZED',
+        'expected the header Authorization: Bearer KEY with a key of this server',
+      );
     }
   });
 }
@@ -37,7 +40,10 @@ function checkHost({ headers }: FastifyRequest, { host, allowedHosts, apiKeys }:
   if (apiKeys.length > 0 || !isLoopback(host)) return;
   const name = hostName(headers.host ?? '');
   if (isLoopback(name) || name === host || allowedHosts.includes(name)) return;
-  throw new TurnoutError('TURNOUT_FORBIDDEN', `the host ${JSON.stringify(name)} is none of this server's names`);
+  throw new TurnoutError(
+    'TURNOUT_FORBIDDEN',
+    `the host ${JSON.stringify(name)} is none of this server's names`,
+  );
 }
 
 /** Pages of other sites may call nothing unless they are listed: browsers send their origin with every call that changes something. */
@@ -49,7 +55,10 @@ function checkOrigin({ headers }: FastifyRequest, { corsOrigins }: CheckedOption
 }
 
 function hostName(host: string): string {
-  return host.replace(/:\d*$/, '').replace(/^\[(.*)\]$/, '$1').toLowerCase();
+  return host
+    .replace(/:\d*$/, '')
+    .replace(/^\[(.*)\]$/, '$1')
+    .toLowerCase();
 }
 
 /** The number of the key that the request brings. Compares all of them in constant time. */

@@ -20,6 +20,13 @@ export interface Need {
   readonly priority: number;
 }
 
+/** How long a request waits at most. */
+export interface WaitLimits {
+  readonly signal: AbortSignal;
+  /** Milliseconds that the request has at all; then TURNOUT_DEADLINE_EXCEEDED. */
+  readonly waitMs: number;
+}
+
 /** A place in the engine; to be released once. */
 export interface Place {
   /** Milliseconds that it was waited for. */
@@ -73,12 +80,12 @@ export class Admission {
 
   /**
    * Waits for a place. Throws TURNOUT_CACHE_EXCEEDED or TURNOUT_REQUEST_TOO_LARGE for what can never fit,
-   * TURNOUT_OVERLOADED, TURNOUT_QUEUE_TIMEOUT, TURNOUT_ABORTED, and TURNOUT_CLOSED once closed.
+   * TURNOUT_OVERLOADED, TURNOUT_QUEUE_TIMEOUT, TURNOUT_DEADLINE_EXCEEDED, TURNOUT_ABORTED, and TURNOUT_CLOSED once closed.
    */
-  async enter(need: Need, signal: AbortSignal): Promise<Place> {
+  async enter(need: Need, limits: WaitLimits): Promise<Place> {
     this.#check(need);
     const started = performance.now();
-    if (this.#waiting.length > 0 || !this.#fits(need)) await this.#wait(need, signal);
+    if (this.#waiting.length > 0 || !this.#fits(need)) await this.#wait(need, limits);
     else this.#take(need);
     const entered = performance.now();
     let released = false;
@@ -144,7 +151,7 @@ export class Admission {
   }
 
   /** Resolves with the need taken. */
-  #wait(need: Need, signal: AbortSignal): Promise<void> {
+  #wait(need: Need, { signal, waitMs }: WaitLimits): Promise<void> {
     const { queueDelayMs } = this.options;
     return new Promise((resolve, reject) => {
       const settle = (outcome: () => void) => {
@@ -152,15 +159,22 @@ export class Admission {
         signal.removeEventListener('abort', onAbort);
         outcome();
       };
-      const waiting: Waiting = { ...need, enter: () => settle(this.#closed ? () => reject(closed()) : resolve) };
+      const waiting: Waiting = {
+        ...need,
+        enter: () => settle(this.#closed ? () => reject(closed()) : resolve),
+      };
       const giveUp = (error: TurnoutError) => {
         this.#waiting = this.#waiting.filter((other) => other !== waiting);
         settle(() => reject(error));
         // It may have been the first in line, and too large for what is free.
         this.#letIn();
       };
-      const onAbort = () => giveUp(new TurnoutError('TURNOUT_ABORTED', 'the client went away while it waited'));
-      const timer = setTimeout(() => giveUp(late(queueDelayMs)), queueDelayMs);
+      const onAbort = () =>
+        giveUp(new TurnoutError('TURNOUT_ABORTED', 'the client went away while it waited'));
+      const timer =
+        waitMs < queueDelayMs
+          ? setTimeout(() => giveUp(exceeded(waitMs)), waitMs)
+          : setTimeout(() => giveUp(late(queueDelayMs)), queueDelayMs);
       signal.addEventListener('abort', onAbort, { once: true });
       const place = this.#waiting.findIndex(({ priority }) => priority > need.priority);
       this.#waiting.splice(place < 0 ? this.#waiting.length : place, 0, waiting);
@@ -171,6 +185,11 @@ export class Admission {
 
 function closed(): TurnoutError {
   return new TurnoutError('TURNOUT_CLOSED', 'the server is shutting down');
+}
+
+function exceeded(timeoutMs: number): TurnoutError {
+  const message = `the request waited ${timeoutMs} ms in the queue, all the time that it was given`;
+  return new TurnoutError('TURNOUT_DEADLINE_EXCEEDED', message, { timeoutMs });
 }
 
 function late(queueDelayMs: number): TurnoutError {

@@ -50,7 +50,12 @@ export function asTurnoutError(error: unknown): TurnoutError {
   const { code, statusCode, message } = error as Partial<FastifyError>;
   if (code !== undefined && code in FASTIFY) return new TurnoutError(FASTIFY[code]!, message ?? code);
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
-    return new TurnoutError('TURNOUT_REQUEST_INVALID', message ?? 'the request cannot be read', {}, { cause: error });
+    return new TurnoutError(
+      'TURNOUT_REQUEST_INVALID',
+      message ?? 'the request cannot be read',
+      {},
+      { cause: error },
+    );
   }
   return new TurnoutError('TURNOUT_INTERNAL', 'the server failed; its log says how', {}, { cause: error });
 }

@@ -17,7 +17,11 @@ export function addJsonParser(app: FastifyInstance, limit: number): void {
 /** Checks what clients send against the endpoints' TypeBox schemas as it is: nothing is converted, added or left out. */
 export function addValidator(app: FastifyInstance): void {
   app.setValidatorCompiler(({ schema, httpPart }) => {
-    const check = checker(schema as Parameters<typeof checker>[0], 'TURNOUT_REQUEST_INVALID', httpPart ?? 'request');
+    const check = checker(
+      schema as Parameters<typeof checker>[0],
+      'TURNOUT_REQUEST_INVALID',
+      httpPart ?? 'request',
+    );
     return (value: unknown) => {
       try {
         return { value: check(value) };

@@ -67,7 +67,8 @@ export function checkServerOptions(options: ServerOptions): CheckedOptions {
   whole('port', all.port, 0, 65_535);
   whole('running', all.running, 1, 65_536);
   whole('queue', all.queue, 0, 1_000_000);
-  for (const name of ['queueDelayMs', 'requestTimeoutMs', 'graceMs'] as const) whole(name, all[name], 0, MAX_MS);
+  for (const name of ['queueDelayMs', 'requestTimeoutMs', 'graceMs'] as const)
+    whole(name, all[name], 0, MAX_MS);
   for (const name of ['jsonLimit', 'bodyLimit'] as const) whole(name, all[name], 1024, 2 ** 31);
   if (all.rateLimit !== Number.POSITIVE_INFINITY) whole('rateLimit', all.rateLimit, 1, 1_000_000_000);
   for (const key of all.apiKeys) {

@@ -1,27 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { TurnoutError } from '../../errors.js';
 import type { LaneStats } from '../../experts/backend.js';
 import type { GenerateResult } from '../../model/generate.js';
 import { MoeModel } from '../../model/moe-model.js';
-import { BACKENDS } from '../../model/open.js';
-import { BUNDLED, progressLine } from '../packages.js';
+import { addModelFlags, modelOptions } from '../model-flags.js';
+import { progressLine } from '../packages.js';
 import { drawGeneration, generationJson } from '../render/generation.js';
 import { drawHeatMap } from '../render/heat-map.js';
 import { drawDevices } from '../render/lanes.js';
 import { type Style, styleOf } from '../render/style.js';
-import { generateOptions, modelOptions, type RunFlags } from '../run-options.js';
-import {
-  EXIT,
-  factorArgument,
-  interruptSignal,
-  numberArgument,
-  print,
-  readOverrides,
-  readSource,
-  write,
-} from '../support.js';
+import { generateOptions, type RunFlags } from '../run-options.js';
+import { EXIT, interruptSignal, numberArgument, print, readSource, write } from '../support.js';
 
 const EXAMPLES = `
 Examples:
@@ -41,40 +32,9 @@ device: cpu:0,2 is one device, two CPUs.`;
 const HELD_OUT_TOKENS = 48;
 
 /** `turnout run`: text in, its continuation out, and which experts took each token. */
-export const runCommand = new Command('run')
+export const runCommand = addModelFlags(new Command('run'), 'threads')
   .description('Continue a text with a package, and draw its routing.')
   .argument('[text]', 'the text; - reads standard input; held-out sentences where left out')
-  .option('--package <dir>', 'folder of the package', BUNDLED)
-  .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('threads'))
-  .option('--lanes <number>', 'worker threads; the number of cores where left out', numberArgument)
-  .option(
-    '--devices <list>',
-    'of processes: where they compute, such as cpu:0,cpu:1 or cuda:0; else cpu for each lane',
-  )
-  .addOption(
-    new Option(
-      '--one-process-per <what>',
-      'of processes: expert (default on a CPU) or device (default elsewhere)',
-    ).choices(['expert', 'device']),
-  )
-  .option('--replicas <number>', 'of processes: devices that hold each expert (default 1)', numberArgument)
-  .option(
-    '--placement <file>',
-    'of processes: lanes as turnout plan --json prints them, instead of --devices; - for standard input',
-  )
-  .addOption(
-    new Option(
-      '--on-lost-expert <what>',
-      'of processes: fail (default), or drop the tokens of an expert that cannot be had',
-    ).choices(['fail', 'drop']),
-  )
-  .addOption(
-    new Option('--residency <kind>', 'of the weights').choices(['packed', 'mapped']).default('packed'),
-  )
-  .option('-p, --preset <name>', 'another rule for all layers')
-  .option('-o, --options <json>', 'a JSON file, or JSON itself: options over the rule')
-  .option('-k, --k <number>', 'choices per token', numberArgument)
-  .option('-c, --capacity-factor <number>', 'another capacity factor; none for dropless', factorArgument)
   .option(
     '-n, --max-tokens <number>',
     'tokens to generate at most (128, or 48 after held-out text)',
@@ -136,8 +96,7 @@ async function run(text: string | undefined, flags: RunFlags): Promise<void> {
 
 /** Says on the terminal how far it is. Ctrl-C ends the command at once: many processes take long to start. */
 async function openModel(flags: RunFlags, signal: AbortSignal): Promise<MoeModel> {
-  const overrides = flags.options === undefined ? undefined : await readOverrides(flags.options);
-  const options = await modelOptions(flags, overrides);
+  const options = await modelOptions(flags);
   const progress = progressLine();
   const onProgress = (ready: number, total: number) =>
     progress.update(`starting processes: ${ready} of ${total}`);

@@ -1,0 +1,32 @@
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { FastifyInstance } from 'fastify';
+import type { ServerContext } from './context.js';
+
+/** `/docs`: the endpoints as OpenAPI, from the schemas that check requests. To be added before the endpoints. */
+export async function addDocs(
+  app: FastifyInstance,
+  { engine, version, options }: ServerContext,
+): Promise<void> {
+  const keyed = options.apiKeys.length > 0;
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: `turnout: ${engine.info.manifest.name}`,
+        version,
+        description: 'Mixture-of-Experts inference with its routing in sight.',
+      },
+      ...(keyed && {
+        components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+        security: [{ key: [] }],
+      }),
+    },
+  });
+  // Its pages are open like the dashboard: they hold nothing but schemas.
+  app.addHook('onRoute', (endpoint) => {
+    if (endpoint.url.startsWith('/docs')) endpoint.config = { ...endpoint.config, open: true };
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+  app.get('/docs/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}

@@ -1,0 +1,59 @@
+import type { ServerResponse } from 'node:http';
+import type { FastifyReply } from 'fastify';
+
+/** A client that takes nothing for as long is gone. */
+const STALL_MS = 30_000;
+/** Bytes that may wait for a client that reads more slowly than they come: some thousand tokens with their alternatives. */
+const MAX_WAITING = 8 * 1024 * 1024;
+
+/** An answer as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). */
+export class EventStream {
+  readonly #raw: ServerResponse;
+  #stall: NodeJS.Timeout | undefined;
+
+  /** Takes the reply over and sends its headers. */
+  constructor(reply: FastifyReply) {
+    reply.hijack();
+    this.#raw = reply.raw;
+    this.#raw.writeHead(200, {
+      ...(reply.getHeaders() as Record<string, string>),
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-store',
+      // Proxies such as nginx would hold events back.
+      'x-accel-buffering': 'no',
+    });
+    this.#raw.flushHeaders();
+    this.#raw.once('close', () => clearTimeout(this.#stall));
+  }
+
+  get closed(): boolean {
+    return this.#raw.destroyed || this.#raw.writableEnded;
+  }
+
+  /** One event; `data` has no line breaks. */
+  send(data: string, event?: string): void {
+    if (this.closed) return;
+    const sent = this.#raw.write(
+      event === undefined ? `data: ${data}\n\n` : `event: ${event}\ndata: ${data}\n\n`,
+    );
+    if (sent) return;
+    if (this.#raw.writableLength > MAX_WAITING) this.#raw.destroy();
+    else this.#watch();
+  }
+
+  end(): void {
+    if (this.closed) return;
+    this.#raw.end();
+    if (this.#raw.writableLength > 0) this.#watch();
+  }
+
+  /** Ends the connection where the client has taken nothing for a while. */
+  #watch(): void {
+    if (this.#stall) return;
+    this.#stall = setTimeout(() => this.#raw.destroy(), STALL_MS);
+    this.#raw.once('drain', () => {
+      clearTimeout(this.#stall);
+      this.#stall = undefined;
+    });
+  }
+}

@@ -1,0 +1,117 @@
+import { readFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { EngineThread, type OpenThreadOptions } from '../model/engine-thread.js';
+import { Admission } from './admission.js';
+import { createApp } from './app.js';
+import type { ServerContext } from './context.js';
+import { ServerMetrics } from './metrics.js';
+import { Observer } from './observed.js';
+import { checkServerOptions, type ServerOptions } from './options.js';
+import { Recordings } from './recordings.js';
+import { fittingPresets } from './routing-trace.js';
+
+/** A server that listens. */
+export interface Server extends AsyncDisposable {
+  /** Where it can be reached, such as `http://127.0.0.1:8080`. */
+  readonly url: string;
+  readonly engine: EngineThread;
+  /** Resolves when the engine has ended by itself, with the reason: the server is of no use any more. */
+  readonly failed: Promise<Error>;
+  /**
+   * Takes no new work, lets running requests end within the grace time and aborts those that have not, then frees
+   * everything. Calling it twice is allowed.
+   */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves the package in `folder` over HTTP: docs/http.md. The engine computes in a thread of its own; this thread only
+ * answers. Throws TURNOUT_OPTIONS_INVALID, what opening the package throws, and Node's error where it cannot listen.
+ */
+export async function serve(
+  folder: string,
+  { server = {}, ...model }: OpenThreadOptions & { readonly server?: ServerOptions } = {},
+): Promise<Server> {
+  const options = checkServerOptions(server);
+  const engine = await EngineThread.open(folder, model);
+  const { manifest, layers, cache } = engine.info;
+  const { running, queue, queueDelayMs, host, port, graceMs } = options;
+  const admission = new Admission({ running, queue, queueDelayMs, blocks: cache.limit });
+  const observer = new Observer((limits) => engine.snapshot(limits));
+  let listening = false;
+  const context: ServerContext = {
+    engine,
+    admission,
+    observer,
+    metrics: new ServerMetrics({ snapshot: () => observer.snapshot(), queued: () => admission.waiting }),
+    recordings: new Recordings(manifest.name, layers),
+    presets: fittingPresets(manifest),
+    options,
+    version: turnoutVersion(),
+    startedAt: Date.now(),
+    ready: () => listening && !admission.closed,
+  };
+  let app: FastifyInstance | undefined;
+  try {
+    app = await createApp(context);
+    await app.listen({ host, port });
+  } catch (error) {
+    await Promise.all([app?.close(), engine.close()]);
+    throw error;
+  }
+  listening = true;
+  const closing = once(() => closeAll({ app, engine, admission, graceMs }));
+  return {
+    url: urlOf(app.server.address() as AddressInfo),
+    engine,
+    failed: engine.ended.then((error) => error ?? new Promise<never>(() => {})),
+    close: closing,
+    [Symbol.asyncDispose]: closing,
+  };
+}
+
+interface Open {
+  readonly app: FastifyInstance;
+  readonly engine: EngineThread;
+  readonly admission: Admission;
+  readonly graceMs: number;
+}
+
+async function closeAll({ app, engine, admission, graceMs }: Open): Promise<void> {
+  const grace = timer(graceMs);
+  const idle = admission.close();
+  // Takes no new connections, and ends those that have nothing under way.
+  const closed = app.close();
+  await Promise.race([Promise.all([idle, closed]), grace.over]);
+  grace.end();
+  // Whoever is still here has had its time: their calls end when their connections do.
+  app.server.closeAllConnections();
+  await Promise.all([idle, closed]);
+  await engine.close();
+}
+
+function timer(ms: number): { over: Promise<void>; end: () => void } {
+  let handle: NodeJS.Timeout | undefined;
+  const over = new Promise<void>((resolve) => {
+    handle = setTimeout(resolve, ms);
+  });
+  return { over, end: () => clearTimeout(handle) };
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  return () => {
+    running ??= work();
+    return running;
+  };
+}
+
+function urlOf({ address, family, port }: AddressInfo): string {
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
+}
+
+function turnoutVersion(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
