@@ -2,18 +2,19 @@ import { Agent, request } from 'node:http';
 import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Server, serve } from '#turnout/server/serve.js';
+import { BABEL } from '../../support/babel.js';
 import { flipped, isValid, malformed, type Sent, valid } from '../../support/infer-bodies.js';
-import { startBabel } from '../../support/inference-server.js';
 
 /** Malformed bodies that a run sends. */
 const RUNS = 10_000;
 const LIMIT_MS = 120_000;
 
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-let server: Awaited<ReturnType<typeof startBabel>>;
+let server: Server;
 
 beforeAll(async () => {
-  server = await startBabel();
+  server = await serve(BABEL, { backend: 'inline', server: { port: 0 } });
 });
 afterAll(async () => {
   agent.destroy();
@@ -25,7 +26,7 @@ async function send({ path, headers, body }: Sent): Promise<{ status: number; bo
   return new Promise((resolve, reject) => {
     const options = {
       agent,
-      port: server.port,
+      port: new URL(server.url).port,
       path,
       method: 'POST',
       headers: { ...headers, 'content-length': body.length },

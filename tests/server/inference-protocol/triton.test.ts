@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import { type OpenLayer, openMoeLayer } from '#turnout/model/open.js';
+import { type Server, serve } from '#turnout/server/serve.js';
 import { matrix } from '#turnout/tensor.js';
 import { BABEL } from '../../support/babel.js';
-import { startBabel } from '../../support/inference-server.js';
 import {
   callTriton,
   received,
@@ -21,15 +21,17 @@ const [H, E, K, V] = [128, 8, 2, 257];
 const IDS = BigInt64Array.from([256, 73, 110, 32, 116, 104, 101, 32], BigInt);
 const ROWS = 24;
 /** Rows that are alike want the same experts, which have no room for all of them. */
-const STATES = Float32Array.from({ length: ROWS * H }, (_, i) => Math.sin((i % H) ** 2 + Math.floor(i / H / 12)));
+const STATES = Float32Array.from({ length: ROWS * H }, (_, i) =>
+  Math.sin((i % H) ** 2 + Math.floor(i / H / 12)),
+);
 
 describe.skipIf(tritonMissing)("Triton's client", () => {
-  let server: Awaited<ReturnType<typeof startBabel>>;
+  let server: Server;
   let model: MoeModel;
   let layer: OpenLayer;
 
   beforeAll(async () => {
-    server = await startBabel();
+    server = await serve(BABEL, { backend: 'inline', server: { port: 0 } });
     model = await MoeModel.open(BABEL, { backend: 'inline' });
     layer = await openMoeLayer({ package: BABEL, layer: 0 }, { backend: 'inline' });
   }, MINUTE);
@@ -50,7 +52,8 @@ describe.skipIf(tritonMissing)("Triton's client", () => {
     binary,
   });
   const infer = (call: Omit<TritonInfer, 'method'>): TritonInfer => ({ method: 'infer', ...call });
-  const call = (...calls: Parameters<typeof callTriton>[1][number][]) => callTriton(server.port, calls);
+  const call = (...calls: Parameters<typeof callTriton>[1][number][]) =>
+    callTriton(new URL(server.url).host, calls);
 
   it('finds the server and its models ready, and described', { timeout: MINUTE }, async () => {
     const answers = await call(

@@ -42,7 +42,7 @@ export interface TritonInfer {
 export type TritonCall = TritonInfer | { readonly method: string; readonly arguments?: readonly string[] };
 
 /** Makes the calls, one after the other over one client, and gives what it made of the answers. */
-export async function callTriton(port: number, calls: readonly TritonCall[]): Promise<unknown[]> {
+export async function callTriton(address: string, calls: readonly TritonCall[]): Promise<unknown[]> {
   const written = calls.map((call) =>
     'inputs' in call ? { ...call, inputs: call.inputs.map(write) } : call,
   );
@@ -52,7 +52,7 @@ export async function callTriton(port: number, calls: readonly TritonCall[]): Pr
     const child = execFile(found.python!, [script], options, (error, stdout, stderr) =>
       error ? reject(new Error(`${error.message}\n${stderr}`)) : resolve(stdout),
     );
-    child.stdin!.end(JSON.stringify({ address: `127.0.0.1:${port}`, calls: written }));
+    child.stdin!.end(JSON.stringify({ address, calls: written }));
   });
   return JSON.parse(output);
 }
