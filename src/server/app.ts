@@ -41,6 +41,11 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     genReqId: () => crypto.randomUUID(),
+    // Addresses that cannot be decoded, which come before all handlers.
+    frameworkErrors: (thrown, request, reply) => {
+      const { retryAfter } = context.admission;
+      return sendError(request, reply, { error: asTurnoutError(thrown), retryAfter });
+    },
   });
   addValidator(app);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));

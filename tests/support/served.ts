@@ -2,6 +2,7 @@ import { type FastifyInstance, fastify } from 'fastify';
 import { onTestFinished } from 'vitest';
 import { asTurnoutError, inferenceError, statusOf } from '#turnout/server/errors.js';
 import { inferenceProtocol } from '#turnout/server/inference-protocol/endpoints.js';
+import type { ProtocolLimits } from '#turnout/server/inference-protocol/limits.js';
 import type { InferCall, ServedModel, Tensor } from '#turnout/server/inference-protocol/served-model.js';
 
 /** ids INT64 [B, T] or [T] -> all that a datatype can be, of the same shape. What it was asked is kept. */
@@ -54,12 +55,19 @@ export const scaled: ServedModel = {
 
 /** The endpoints under `/v2`, closed when the test is over. */
 export async function serveModels(...models: ServedModel[]): Promise<FastifyInstance> {
+  return serveWithin({}, ...models);
+}
+
+export async function serveWithin(
+  limits: Partial<ProtocolLimits>,
+  ...models: ServedModel[]
+): Promise<FastifyInstance> {
   const app = fastify();
   app.setErrorHandler((thrown, _request, reply) => {
     const error = asTurnoutError(thrown);
     return reply.code(statusOf(error)).send(inferenceError(error));
   });
-  await app.register(inferenceProtocol, { prefix: '/v2', version: '1.2.3', models });
+  await app.register(inferenceProtocol, { prefix: '/v2', version: '1.2.3', models, limits });
   onTestFinished(() => app.close());
   return app;
 }

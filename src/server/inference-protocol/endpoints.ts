@@ -130,6 +130,7 @@ async function infer(model: ServedModel, { request, reply, limits }: Exchange): 
     signal: clientGone(reply),
   });
   const { headers, body } = await writeResponse(model.name, asked, outputs);
+  reply.raw.setTimeout(limits.stallMs, () => reply.raw.destroy());
   return reply.headers(headers).send(body);
 }
 

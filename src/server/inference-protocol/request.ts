@@ -42,7 +42,7 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 export function readRequest(
   { bytes, headerLength }: ReceivedBody,
   model: ServedModel,
-  limits: ProtocolLimits,
+  limits: Pick<ProtocolLimits, 'jsonBytes'>,
 ): InferRequest {
   const length = jsonLength(bytes, headerLength);
   if (length === 0 && headerLength !== undefined) {

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
+import type { IncomingMessage } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import type { ServedModel } from '#turnout/server/inference-protocol/served-model.js';
-import { Ids, scaled, serveModels } from '../../support/served.js';
+import { Ids, scaled, serveModels, serveWithin } from '../../support/served.js';
 
 const request = { inputs: [{ name: 'ids', shape: [2], datatype: 'INT64', data: [3, 4] }] };
 const error = (code: string, message: RegExp) => ({
@@ -180,5 +181,29 @@ describe('infer', () => {
     expect(signal.aborted).toBe(false);
     socket.destroy();
     await once(signal, 'abort');
+  });
+
+  it('lets clients that take nothing of their answer go', async () => {
+    const app = await serveWithin({ stallMs: 100 }, new Ids());
+    await app.listen({ port: 0, host: '127.0.0.1' });
+    const values = 2_000_000;
+    const head = 'POST /v2/models/ids/infer HTTP/1.1\r\nhost: a\r\ninference-header-content-length: 0\r\n';
+    for (const pause of [true, false]) {
+      const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1');
+      socket.write(`${head}connection: close\r\ncontent-length: ${values * 8}\r\n\r\n`);
+      socket.write(Buffer.alloc(values * 8));
+      const [served] = (await once(app.server, 'request')) as [IncomingMessage];
+      let bytes = 0;
+      socket
+        .on('error', () => {})
+        .on('data', (data) => {
+          bytes += data.length;
+        });
+      if (pause) socket.pause();
+      await once(served.socket, 'close');
+      if (!pause) await once(socket, 'close');
+      expect(bytes > values * 17).toBe(!pause);
+      socket.destroy();
+    }
   });
 });
