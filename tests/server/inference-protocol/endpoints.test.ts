@@ -184,26 +184,20 @@ describe('infer', () => {
   });
 
   it('lets clients that take nothing of their answer go', async () => {
-    const app = await serveWithin({ stallMs: 100 }, new Ids());
+    const answer = { datatype: 'FP32', shape: [4e6], data: new Float32Array(4e6) } as const;
+    const large: ServedModel = {
+      ...scaled,
+      inputs: new Ids().inputs,
+      infer: async () => new Map([['y', answer]]),
+    };
+    const app = await serveWithin({ stallMs: 100 }, large);
     await app.listen({ port: 0, host: '127.0.0.1' });
-    const values = 2_000_000;
-    const head = 'POST /v2/models/ids/infer HTTP/1.1\r\nhost: a\r\ninference-header-content-length: 0\r\n';
-    for (const pause of [true, false]) {
-      const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1');
-      socket.write(`${head}connection: close\r\ncontent-length: ${values * 8}\r\n\r\n`);
-      socket.write(Buffer.alloc(values * 8));
-      const [served] = (await once(app.server, 'request')) as [IncomingMessage];
-      let bytes = 0;
-      socket
-        .on('error', () => {})
-        .on('data', (data) => {
-          bytes += data.length;
-        });
-      if (pause) socket.pause();
-      await once(served.socket, 'close');
-      if (!pause) await once(socket, 'close');
-      expect(bytes > values * 17).toBe(!pause);
-      socket.destroy();
-    }
+    const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1').pause();
+    const head = 'POST /v2/models/scaled/infer HTTP/1.1\r\nhost: a\r\ninference-header-content-length: 0\r\n';
+    socket.write(`${head}content-length: 8\r\n\r\n${'\0'.repeat(8)}`);
+    const [served] = (await once(app.server, 'request')) as [IncomingMessage];
+    await once(served.socket, 'close');
+    expect(served.socket.bytesWritten).toBeGreaterThan(0);
+    socket.destroy();
   });
 });
