@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Server, serve } from '#turnout/server/serve.js';
 import { BABEL } from '../../support/babel.js';
-import { flipped, isValid, malformed, type Sent, valid } from '../../support/infer-bodies.js';
+import { flipped, isValid, type Sent, valid } from '../../support/infer-requests.js';
+import { malformed } from '../../support/malformed-requests.js';
 
 /** Malformed bodies that a run sends. */
 const RUNS = 10_000;
