@@ -10,7 +10,7 @@ export interface ProtocolLimits {
 
 export const DEFAULT_LIMITS: ProtocolLimits = {
   bodyBytes: 32 * 1024 * 1024,
-  jsonBytes: 4 * 1024 * 1024,
+  jsonBytes: 1024 * 1024,
   stallMs: 30_000,
 };
 

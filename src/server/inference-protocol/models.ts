@@ -33,7 +33,7 @@ function wholeModel(context: ServerContext): ServedModel {
       checkTokens(shape, vocabulary);
       const lengths = Array.from({ length: shape.length === 2 ? shape[0]! : 1 }, () => shape.at(-1)!);
       const need = { sequences: lengths.length, blocks: blocksOf(context, lengths), ...demand(call) };
-      const { outputs } = await withPlace(context, need, (limits) =>
+      const outputs = await withPlace(context, need, (limits) =>
         context.engine.score({ ids: data as BigInt64Array, dims: shape }, limits),
       );
       const logits = outputs.logits!.data as Float32Array;
