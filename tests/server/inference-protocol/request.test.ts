@@ -232,7 +232,7 @@ describe('shapes', () => {
     expect(() => read({ inputs: [input({ data: [[[1]]], shape: [1] })] })).toThrow(
       refused('TURNOUT_INPUT_INVALID', /value 0/),
     );
-    const deep = `{"inputs":[{"name":"ids","shape":[1],"datatype":"INT64","data":${'['.repeat(1e6)}${']'.repeat(1e6)}}]}`;
+    const deep = `{"inputs":[{"name":"ids","shape":[1],"datatype":"INT64","data":${'['.repeat(4e5)}${']'.repeat(4e5)}}]}`;
     const from = performance.now();
     expect(() => read(deep)).toThrow(refused('TURNOUT_REQUEST_INVALID', /32 levels of nesting/));
     expect(performance.now() - from).toBeLessThan(100);
