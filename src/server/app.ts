@@ -15,6 +15,8 @@ import { addDocs } from './docs.js';
 import { observeEndpoints } from './endpoints/observe.js';
 import { recordingEndpoints } from './endpoints/recordings.js';
 import { asTurnoutError, inferenceError, openaiError, statusOf } from './errors.js';
+import { inferenceProtocol } from './inference-protocol/endpoints.js';
+import { servedModels } from './inference-protocol/models.js';
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
 import type { CheckedOptions } from './options.js';
@@ -40,6 +42,11 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     genReqId: () => crypto.randomUUID(),
+    // Addresses that cannot be decoded, which come before all handlers.
+    frameworkErrors: (thrown, request, reply) => {
+      const { retryAfter } = context.admission;
+      return sendError(request, reply, { error: asTurnoutError(thrown), retryAfter });
+    },
   });
   addValidator(app);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -54,6 +61,12 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     await app.register(endpoints, { context });
   }
   await app.register(dashboard);
+  await app.register(inferenceProtocol, {
+    prefix: '/v2',
+    version: context.version,
+    models: servedModels(context),
+    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit },
+  });
   return app;
 }
 

@@ -21,34 +21,15 @@ export function figuresOf(
   layer: number,
   differs: readonly (readonly boolean[])[],
 ): HTMLTableElement {
-  const of = (trace: Trace) => trace.layers[layer]!;
   const anywhere = differs.filter((layers) => layers.includes(true)).length;
+  const row = (label: string, digits: number, of: (trace: Trace) => number | null | undefined) =>
+    rowOf(label, digits, traces.map(of));
   const rows: readonly Row[] = [
-    rowOf(
-      'Bits per byte',
-      3,
-      traces.map((trace) => trace.bits_per_byte),
-    ),
-    rowOf(
-      'Dropped, %',
-      1,
-      traces.map((trace) => of(trace).dropRate * 100),
-    ),
-    rowOf(
-      'MaxVio',
-      2,
-      traces.map((trace) => of(trace).imbalance.maxVio),
-    ),
-    rowOf(
-      'Balance loss',
-      2,
-      traces.map((trace) => of(trace).losses.switch),
-    ),
-    rowOf(
-      'Dead experts',
-      0,
-      traces.map((trace) => of(trace).imbalance.dead),
-    ),
+    row('Bits per byte', 3, (trace) => trace.bits_per_byte),
+    row('Dropped, %', 1, ({ layers }) => layers[layer]!.dropRate * 100),
+    row('MaxVio', 2, ({ layers }) => layers[layer]!.imbalance.maxVio),
+    row('Balance loss', 2, ({ layers }) => layers[layer]!.losses.switch),
+    row('Dead experts', 0, ({ layers }) => layers[layer]!.imbalance.dead),
     ['Tokens with other experts, any layer', '', '', percent(anywhere / Math.max(1, differs.length), 0)],
   ];
   const head = ['', 'A', 'B', 'B \u2212 A'].map((text) => h('th', { scope: 'col' }, text));

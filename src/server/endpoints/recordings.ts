@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type {} from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
@@ -31,8 +32,11 @@ export async function recordingEndpoints(
   );
   const get = { summary: 'A recording, for replay', tags, params };
   app.get<ById>(`${path}/:id`, { schema: get }, async ({ keyNumber, params: { id } }, reply) => {
-    const recording = recordings.get(keyNumber, id);
-    return reply.header('content-disposition', `attachment; filename="routing-${id}.json"`).send(recording);
+    const parts = Readable.from(recordings.read(keyNumber, id));
+    return reply
+      .header('content-disposition', `attachment; filename="routing-${id}.json"`)
+      .type('application/json; charset=utf-8')
+      .send(parts);
   });
   app.delete<ById>(
     `${path}/:id`,
