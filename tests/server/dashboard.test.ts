@@ -121,6 +121,12 @@ describe.skipIf(noBrowser)('the dashboard in a browser', () => {
     expect(Math.max(...loads)).toBeGreaterThan(0);
     const cells = page.getByRole('gridcell');
     await expect.poll(() => attributes(cells, 'data-load')).toEqual(loads.map(String));
+    const fills = (await attributes(cells, 'style')).map((style) => style!.match(/\d+/g)!.map(Number));
+    const lightness = fills.map(([red, green, blue]) => 0.21 * red! + 0.72 * green! + 0.07 * blue!);
+    const first = layers[0]!.total.load.map((load, expert) => ({ load, light: lightness[expert]! }));
+    first.sort((a, b) => a.load - b.load || b.light - a.light);
+    // In light mode more load is darker, without exception.
+    expect(first.map(({ light }) => light)).toEqual(first.map(({ light }) => light).sort((a, b) => b - a));
     expect(await page.locator('#routing tbody tr').count()).toBe(layers.length);
     expect(await page.locator('.plot canvas').count()).toBe(4);
     await page.getByRole('status').getByText('Live').waitFor();
