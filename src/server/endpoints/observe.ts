@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { TurnoutError } from '../../errors.js';
+import { jsonAnswer, textAnswer } from '../answer-schemas.js';
 import type { ServerContext } from '../context.js';
 import { EventStream } from '../event-stream.js';
 import { routingBody, statusBody } from '../observed.js';
@@ -21,15 +22,27 @@ export async function observeEndpoints(
   app.addHook('preClose', async () => feed.close());
   const tags = ['Routing'];
 
-  app.get('/v1/status', { schema: { summary: 'Engine, queue and lanes', tags } }, async () =>
-    statusBody(context, await observer.snapshot()),
+  app.get(
+    '/v1/status',
+    { schema: { summary: 'Engine, queue and lanes', tags, response: jsonAnswer('The status') } },
+    async () => statusBody(context, await observer.snapshot()),
   );
   app.get(
     '/v1/routing',
-    { schema: { summary: 'Loads, drops, losses and imbalance of each layer', tags } },
+    {
+      schema: {
+        summary: 'Loads, drops, losses and imbalance of each layer',
+        tags,
+        response: jsonAnswer('The layers'),
+      },
+    },
     async () => routingBody(context, await observer.snapshot()),
   );
-  const events = { summary: 'The same and the status, each second, as server-sent events', tags };
+  const events = {
+    summary: 'The same and the status, each second',
+    tags,
+    response: textAnswer('Server-sent events', 'text/event-stream'),
+  };
   app.get('/v1/routing/events', { schema: events }, async (_, reply) => {
     feed.checkRoom();
     feed.add(new EventStream(reply));
@@ -39,12 +52,21 @@ export async function observeEndpoints(
     summary: 'The routing of one text, optionally under another rule',
     tags,
     body: TraceRequest,
+    response: jsonAnswer('The routing, token by token'),
   };
   app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async ({ body }, reply) =>
     traceText(context, body, clientGone(reply)),
   );
-  app.get('/metrics', { schema: { summary: 'Prometheus text', tags: ['Metrics'] } }, async (_, reply) =>
-    reply.type(metrics.contentType).send(await metrics.text()),
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        summary: 'Numbers for Prometheus',
+        tags: ['Metrics'],
+        response: textAnswer('Prometheus text', 'text/plain'),
+      },
+    },
+    async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()),
   );
 }
 
