@@ -90,8 +90,8 @@ class Feed {
 
   add(stream: EventStream): void {
     this.#streams.add(stream);
-    this.#timer ??= setInterval(() => void this.#tick(), EVENT_MS);
-    void this.#tick();
+    this.#timer ??= setInterval(() => this.#tick(), EVENT_MS);
+    void this.#send([stream]);
   }
 
   close(): void {
@@ -101,19 +101,23 @@ class Feed {
     this.#streams.clear();
   }
 
-  async #tick(): Promise<void> {
+  #tick(): void {
     for (const stream of this.#streams) if (stream.closed) this.#streams.delete(stream);
     if (this.#streams.size === 0) {
       clearInterval(this.#timer);
       this.#timer = undefined;
       return;
     }
+    void this.#send([...this.#streams]);
+  }
+
+  async #send(streams: readonly EventStream[]): Promise<void> {
     // An engine that does not answer in time has no event this second.
     const snapshot = await this.#context.observer.snapshot().catch(() => undefined);
     if (!snapshot) return;
     const routing = JSON.stringify(routingBody(this.#context, snapshot));
     const status = JSON.stringify(statusBody(this.#context, snapshot));
-    for (const stream of this.#streams) {
+    for (const stream of streams) {
       stream.send(routing, 'routing');
       stream.send(status, 'status');
     }
