@@ -1,6 +1,5 @@
 import Type from 'typebox';
-
-/* Schemas of answers, for /docs: what is sent is not checked against them again. */
+import { jsonAnswer } from '../answer-schemas.js';
 
 const Model = Type.Object({
   id: Type.String(),
@@ -73,14 +72,10 @@ const events = {
   schema: Type.String({ description: 'Parts of the answer as server-sent events, where stream is true.' }),
 };
 
-const ok = (description: string, schema: object) => ({
-  200: { description, content: { 'application/json': { schema } } },
-});
-
 /** What `/v1/models`, one model, completions and chat completions answer. */
 export const ANSWERS = {
-  models: ok('The models', Type.Object({ object: Type.Literal('list'), data: Type.Array(Model) })),
-  model: ok('The model', Model),
+  models: jsonAnswer('The models', Type.Object({ object: Type.Literal('list'), data: Type.Array(Model) })),
+  model: jsonAnswer('The model', Model),
   completion: {
     200: {
       description: 'The answers',

@@ -1,21 +1,9 @@
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import type { Datatype } from '#turnout/server/inference-protocol/served-model.js';
+import { pythonTool } from '../python-tool.js';
 
-/** The python that has Triton's client, or why it cannot be had here. */
-const found = (() => {
-  try {
-    const python = execFileSync(join(import.meta.dirname, 'install.sh'), {
-      encoding: 'utf8',
-      stdio: 'pipe',
-      timeout: 300_000,
-    });
-    return { python: python.trim() };
-  } catch (error) {
-    const { stderr, message } = error as Error & { stderr?: string };
-    return { missing: `Triton's client is not tested: ${stderr?.trim().split('\n').at(-1) || message}` };
-  }
-})();
+const found = pythonTool('triton');
 
 export const tritonMissing = found.missing;
 
@@ -49,7 +37,7 @@ export async function callTriton(address: string, calls: readonly TritonCall[]):
   const output = await new Promise<string>((resolve, reject) => {
     const script = join(import.meta.dirname, 'client.py');
     const options = { maxBuffer: 256 * 1024 * 1024 };
-    const child = execFile(found.python!, [script], options, (error, stdout, stderr) =>
+    const child = execFile(join(found.bin!, 'python'), [script], options, (error, stdout, stderr) =>
       error ? reject(new Error(`${error.message}\n${stderr}`)) : resolve(stdout),
     );
     child.stdin!.end(JSON.stringify({ address, calls: written }));
