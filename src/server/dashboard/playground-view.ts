@@ -16,7 +16,13 @@ export class PlaygroundView {
     spellcheck: 'false',
     autocomplete: 'off',
   });
-  readonly #more = numberField('Continue by tokens', { id: 'playground-more', min: 0, max: 512, step: 1, value: 0 });
+  readonly #more = numberField('Continue by tokens', {
+    id: 'playground-more',
+    min: 0,
+    max: 512,
+    step: 1,
+    value: 0,
+  });
   readonly #heat = numberField('Temperature', {
     id: 'playground-temperature',
     min: 0,
