@@ -10,10 +10,13 @@ import Fastify, {
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
 import type { ServerContext } from './context.js';
+import { dashboard } from './dashboard.js';
 import { addDocs } from './docs.js';
 import { observeEndpoints } from './endpoints/observe.js';
 import { recordingEndpoints } from './endpoints/recordings.js';
 import { asTurnoutError, inferenceError, openaiError, statusOf } from './errors.js';
+import { inferenceProtocol } from './inference-protocol/endpoints.js';
+import { servedModels } from './inference-protocol/models.js';
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
 import type { CheckedOptions } from './options.js';
@@ -39,6 +42,11 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     genReqId: () => crypto.randomUUID(),
+    // Addresses that cannot be decoded, which come before all handlers.
+    frameworkErrors: (thrown, request, reply) => {
+      const { retryAfter } = context.admission;
+      return sendError(request, reply, { error: asTurnoutError(thrown), retryAfter });
+    },
   });
   addValidator(app);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -52,6 +60,13 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {
     await app.register(endpoints, { context });
   }
+  await app.register(dashboard);
+  await app.register(inferenceProtocol, {
+    prefix: '/v2',
+    version: context.version,
+    models: servedModels(context),
+    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit },
+  });
   return app;
 }
 

@@ -11,6 +11,10 @@ import { checkServerOptions, type ServerOptions } from './options.js';
 import { Recordings } from './recordings.js';
 import { fittingPresets } from './routing-trace.js';
 
+export interface ServeOptions extends OpenThreadOptions {
+  readonly server?: ServerOptions;
+}
+
 /** A server that listens. */
 export interface Server extends AsyncDisposable {
   /** Where it can be reached, such as `http://127.0.0.1:8080`. */
@@ -29,10 +33,7 @@ export interface Server extends AsyncDisposable {
  * Serves the package in `folder` over HTTP: docs/http.md. The engine computes in a thread of its own; this thread only
  * answers. Throws TURNOUT_OPTIONS_INVALID, what opening the package throws, and Node's error where it cannot listen.
  */
-export async function serve(
-  folder: string,
-  { server = {}, ...model }: OpenThreadOptions & { readonly server?: ServerOptions } = {},
-): Promise<Server> {
+export async function serve(folder: string, { server = {}, ...model }: ServeOptions = {}): Promise<Server> {
   const options = checkServerOptions(server);
   const engine = await EngineThread.open(folder, model);
   const { manifest, layers, cache } = engine.info;
