@@ -54,12 +54,21 @@ export const FLOWS: Readonly<Record<string, Flow>> = {
       }
     },
   },
+  layers: {
+    clients: 2,
+    once: async (context) => {
+      const path = `/v2/models/${oneOf(LAYERS)}/infer`;
+      const answer = expectStatus(await post(context, path, { inputs: [hiddenStates()] }), 200);
+      if (!answer.body.includes('output_states')) throw new Error('expected output_states');
+      await pause(context, 50);
+    },
+  },
   events: { clients: 2, once: listen },
   vanishing: { clients: 2, once: vanish },
   malformed: {
     clients: 2,
     once: async ({ client, over: signal }) => {
-      const { path, body } = oneOf(MALFORMED);
+      const { path, body } = oneOf([...MALFORMED, ...MALFORMED_LAYERS]);
       const answer = await client.ask({ path, body, keep: true, signal });
       if (answer.status < 400 || answer.status > 499)
         throw new Error(`${body.slice(0, 60)}: ${answer.status}`);
@@ -69,7 +78,17 @@ export const FLOWS: Readonly<Record<string, Flow>> = {
   },
 };
 
-const MALFORMED: readonly { readonly path: string; readonly body: string }[] = [
+/** Of the package babel, which has gates of its own and 128 numbers to a hidden state. */
+const LAYERS = ['babel.layers.0', 'babel.layers.3'] as const;
+const HIDDEN = 128;
+
+function hiddenStates() {
+  const rows = 1 + Math.floor(Math.random() * 8);
+  const data = Array.from({ length: rows * HIDDEN }, () => Math.random() - 0.5);
+  return { name: 'hidden_states', datatype: 'FP32', shape: [rows, HIDDEN], data };
+}
+
+const MALFORMED = [
   '',
   '{',
   'null',
@@ -83,11 +102,17 @@ const MALFORMED: readonly { readonly path: string; readonly body: string }[] = [
   `{"prompt": ${'['.repeat(5000)}${']'.repeat(5000)}}`,
   '{"prompt": "a", "__proto__": {}}',
 ].map((body) => ({ path: COMPLETIONS, body }));
+const MALFORMED_LAYERS = [
+  '{"inputs": []}',
+  '{"inputs": [{"name": "hidden_states", "datatype": "FP32", "shape": [-1, 128], "data": []}]}',
+  '{"inputs": [{"name": "hidden_states", "datatype": "BYTES", "shape": [1, 128], "data": [""]}]}',
+  '{"inputs": [{"name": "hidden_states", "datatype": "FP32", "shape": [1000000, 1000000], "data": [1]}]}',
+].map((body) => ({ path: `/v2/models/${LAYERS[0]}/infer`, body }));
 
 /** Reads routing and status for some seconds, and leaves. */
 async function listen({ client, over }: FlowContext): Promise<void> {
   let text = '';
-  const signal = AbortSignal.any([over, AbortSignal.timeout(10_000)]);
+  const signal = leaving(over, 10_000);
   const onData = (part: Buffer) => {
     text += part;
   };
@@ -100,9 +125,18 @@ async function listen({ client, over }: FlowContext): Promise<void> {
 async function vanish(context: FlowContext): Promise<void> {
   const body = JSON.stringify({ ...someCompletion(context), max_tokens: 512, stream: Math.random() < 0.7 });
   if (Math.random() < 0.3) await context.client.leaveInBody(COMPLETIONS, body);
-  const signal = AbortSignal.any([context.over, AbortSignal.timeout(5 + Math.floor(Math.random() * 300))]);
+  const signal = leaving(context.over, 5 + Math.random() * 300);
   await context.client.ask({ path: COMPLETIONS, body, signal }).catch(ignoreAbort(signal));
   await pause(context, 50);
+}
+
+/** Aborts after `ms`, or earlier where the soak is over. Node 20 forgets a timeout that only `AbortSignal.any` knows. */
+function leaving(over: AbortSignal, ms: number): AbortSignal {
+  const leave = new AbortController();
+  const timer = setTimeout(() => leave.abort(), ms);
+  leave.signal.addEventListener('abort', () => clearTimeout(timer));
+  over.addEventListener('abort', () => leave.abort(), { signal: leave.signal });
+  return leave.signal;
 }
 
 function ignoreAbort(signal: AbortSignal): (error: unknown) => undefined {
