@@ -1,9 +1,24 @@
 import { overload } from './server/overload.js';
 import { type Part, parseSettings, type Settings } from './server/settings.js';
+import { loadTargets, overloadTargets, printTargets, type Target } from './server/targets.js';
 import { throughput } from './server/throughput.js';
 import { environment, writeReport } from './support/measure.js';
 
-const RUN: Readonly<Record<Part, (settings: Settings) => Promise<unknown>>> = { throughput, overload };
+interface Figure {
+  readonly figure: unknown;
+  readonly targets: readonly Target[];
+}
+
+const RUN: Readonly<Record<Part, (settings: Settings) => Promise<Figure>>> = {
+  throughput: async (settings) => {
+    const figure = await throughput(settings);
+    return { figure, targets: loadTargets(figure) };
+  },
+  overload: async (settings) => {
+    const figure = await overload(settings);
+    return { figure, targets: overloadTargets(figure) };
+  },
+};
 
 /**
  * The server over HTTP beside the engine called directly, and what it does under more load than it can bear.
@@ -14,8 +29,14 @@ export async function server(args: readonly string[]): Promise<void> {
   const { settings, json } = parseSettings(args);
   const before = environment();
   const figures: Partial<Record<Part, unknown>> = {};
-  for (const part of settings.only) figures[part] = await RUN[part](settings);
+  const targets: Target[] = [];
+  for (const part of settings.only) {
+    const measured = await RUN[part](settings);
+    figures[part] = measured.figure;
+    targets.push(...measured.targets);
+  }
+  printTargets(targets);
   const { loadAverage } = environment();
-  const report = { bench: 'server', settings, ...before, loadAverageAfter: loadAverage, figures };
+  const report = { bench: 'server', settings, ...before, loadAverageAfter: loadAverage, targets, figures };
   if (json) await writeReport(json, report);
 }
