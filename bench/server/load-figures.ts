@@ -98,13 +98,13 @@ function firstTokenOf(
       perToken.push((ms - firstMs) / (tokens - 1));
     }
   }
-  const [p50Ms, p99Ms] = halves(first);
-  const [p50Steps, p99Steps] = halves(steps);
-  const [p50, p99] = halves(perToken);
+  const [p50Ms, p99Ms] = p50p99(first);
+  const [p50Steps, p99Steps] = p50p99(steps);
+  const [p50, p99] = p50p99(perToken);
   return { p50Ms, p99Ms, p50Steps, p99Steps, msPerToken: { p50, p99 } };
 }
 
-function halves(values: readonly number[]): [p50: number, p99: number] {
+function p50p99(values: readonly number[]): [p50: number, p99: number] {
   const sorted = samplesOf(values);
   return [percentile(sorted, 0.5), percentile(sorted, 0.99)];
 }

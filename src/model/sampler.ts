@@ -133,12 +133,12 @@ function argmax(logits: Float32Array): number {
   return best;
 }
 
-/** log(sum(exp(x))) of x [n], in float64. */
+/** log(sum(exp(x))) of x [n], in float64. Plain loops: an iterator makes an object of each number. */
 export function logSumExp(x: Float32Array): number {
   let top = Number.NEGATIVE_INFINITY;
-  for (const value of x) if (value > top) top = value;
+  for (let i = 0; i < x.length; i++) if (x[i]! > top) top = x[i]!;
   let total = 0;
-  for (const value of x) total += Math.exp(value - top);
+  for (let i = 0; i < x.length; i++) total += Math.exp(x[i]! - top);
   return top + Math.log(total);
 }
 
