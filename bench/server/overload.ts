@@ -3,6 +3,7 @@ import { percentile, samplesOf } from '../support/measure.js';
 import { printTable } from '../support/table.js';
 import { MemoryWatch, MINUTE_MS } from './memory-watch.js';
 import type { OpenFigure } from './open-loop.js';
+import { cpuMs } from './process-stats.js';
 import { type LoadChild, type ServerChild, startLoad, startServer } from './programs.js';
 import { heldOutPrompts } from './prompts.js';
 import type { DelayFigure } from './server-process.js';
@@ -30,6 +31,8 @@ export interface OverloadFigure {
   readonly admittedMs: { readonly p50: number; readonly p99: number; readonly ofFullP99: number };
   readonly refusedMs: { readonly p50: number; readonly p99: number };
   readonly eventLoopDelay: DelayFigure;
+  /** Share of one core that each had under overload. */
+  readonly cores: ReturnType<typeof cpuOf>;
   /** Bytes: the median of the second minute and of the second half. */
   readonly rss: { readonly secondMinute: number; readonly secondHalf: number; readonly ratio: number };
   /** Rows a second of the engine: at full load, under overload, from one to three seconds after its end; then full load anew. */
@@ -89,7 +92,9 @@ async function overloaded({ settings, load, server, prompts }: Parts, perSecond:
   using memory = new MemoryWatch(server.pid);
   using steps = new StepWatch(server);
   const asked = load.ask('open', { url: server.url, prompts, tokens, perSecond, ms });
+  const before = cpuOf(server, load);
   await sleep(ms);
+  const cores = shares(before, cpuOf(server, load), ms);
   const eventLoopDelay = await server.ask('delays');
   await sleep(AFTER.to);
   const { admittedMs, refusedMs, offered: _, ...counts } = await asked;
@@ -105,9 +110,21 @@ async function overloaded({ settings, load, server, prompts }: Parts, perSecond:
       ...counts,
       refusedMs: quantiles(refusedMs),
       eventLoopDelay,
+      cores,
       rss: { secondMinute, secondHalf, ratio: secondHalf / secondMinute },
     },
   };
+}
+
+/** Milliseconds of processor time so far. */
+function cpuOf(server: ServerChild, load: LoadChild) {
+  const { pid } = server;
+  return { server: cpuMs(pid), mainThread: cpuMs(pid, pid), load: cpuMs(load.pid) };
+}
+
+function shares(before: ReturnType<typeof cpuOf>, after: ReturnType<typeof cpuOf>, ms: number) {
+  const share = (key: keyof typeof after) => (after[key] - before[key]) / ms;
+  return { server: share('server'), mainThread: share('mainThread'), load: share('load') };
 }
 
 function quantiles(ms: readonly number[]): { p50: number; p99: number } {
@@ -116,7 +133,8 @@ function quantiles(ms: readonly number[]): { p50: number; p99: number } {
 }
 
 function tableRows(figure: OverloadFigure): { figure: string; value: string }[] {
-  const { full, admittedMs, refusedMs, statuses, rss, rowsPerSecond, fullAgain, eventLoopDelay } = figure;
+  const { full, admittedMs, refusedMs, statuses, rss, rowsPerSecond, fullAgain, eventLoopDelay, cores } =
+    figure;
   const ms = (value: number) => `${value.toFixed(1)} ms`;
   const rate = (value: number) => value.toFixed(1);
   const rows = {
@@ -126,6 +144,7 @@ function tableRows(figure: OverloadFigure): { figure: string; value: string }[] 
     admitted: `p50 ${ms(admittedMs.p50)}, p99 ${ms(admittedMs.p99)}: ${admittedMs.ofFullP99.toFixed(2)} of full load`,
     refused: `p50 ${ms(refusedMs.p50)}, p99 ${ms(refusedMs.p99)}, ${figure.refusedWithoutRetryAfter} without Retry-After`,
     'event loop': `p99 ${ms(eventLoopDelay.p99Ms)}, most ${ms(eventLoopDelay.maxMs)}`,
+    cores: `server ${cores.server.toFixed(2)}, its main thread ${cores.mainThread.toFixed(2)}, load ${cores.load.toFixed(2)}`,
     memory: `second minute ${(rss.secondMinute / 1e6).toFixed(1)} MB, second half ${rss.ratio.toFixed(3)} of it`,
     'rows/s': `full ${rate(rowsPerSecond.full)}, overload ${rate(rowsPerSecond.overload)}, after ${rate(rowsPerSecond.after)}`,
     'full load again': `${rate(fullAgain.answersPerSecond)} answers/s, p99 ${ms(fullAgain.p99Ms)}`,
