@@ -8,7 +8,7 @@ import { cpuMs } from './process-stats.js';
 /* The engine called directly, in a process of its own: what the server is compared with. */
 
 /** What the load generator asks of the server, as options of the engine. */
-const OPTIONS: GenerateOptions = { temperature: 0, seed: 0, ignoreEnd: true, record: false };
+const OPTIONS: GenerateOptions = { temperature: 0, seed: 0, ignoreEnd: true, record: false, logprobs: false };
 
 let model: MoeModel | undefined;
 

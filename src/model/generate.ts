@@ -25,8 +25,6 @@ export interface GenerateOptions extends SamplerOptions {
   readonly timeline?: boolean;
   /** Tells how probable the tokens of the prompt were; `false` where left out. */
   readonly scorePrompt?: boolean;
-  /** Tells the generated tokens with how probable each was (`logprobs`, and `tokens` of pieces); `true` where left out. */
-  readonly logprobs?: boolean;
   /** Goes on after the end token, which stands for no text; `false` where left out. */
   readonly ignoreEnd?: boolean;
 }
@@ -150,7 +148,7 @@ export class Generation implements AsyncIterable<Piece> {
     let tokens: TextToken[] = [];
     let scored = this.#sequence.request.logits !== 'prompt';
     try {
-      for await (const event of this.#events()) {
+      for await (const event of this.#sequence) {
         if (event.kind === 'logits') {
           this.#scorePrompt(event.first, event.logits);
           continue;
@@ -176,6 +174,8 @@ export class Generation implements AsyncIterable<Piece> {
       }
       const rest = this.#stream.end();
       if (rest !== '' || tokens.length > 0) yield this.#piece(rest, tokens);
+    } catch (error) {
+      throw this.#timer?.aborted ? exceeded(this.#timer, error) : error;
     } finally {
       this.engine.stop(this.#sequence);
     }
@@ -191,14 +191,6 @@ export class Generation implements AsyncIterable<Piece> {
       const id = tokens[first + i + 1]!;
       const top = this.#top > 0 && { top: topTokens(scores, this.#top, normaliser) };
       this.#promptLogprobs.push({ id, logprob: scores[id]! - normaliser, ...top });
-    }
-  }
-
-  async *#events() {
-    try {
-      yield* this.#sequence;
-    } catch (error) {
-      throw this.#timer?.aborted ? exceeded(this.#timer, error) : error;
     }
   }
 
