@@ -17,24 +17,33 @@ import { asTurnoutError, inferenceError, openaiError, statusOf } from './errors.
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
 import type { CheckedOptions } from './options.js';
+import { answerUnreadable } from './unreadable.js';
 
 /** Bytes of all headers of a request together. */
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Milliseconds for a client to send its headers, and its whole request. */
-const HEADERS_MS = 20_000;
-const REQUEST_MS = 60_000;
+/** How often in the time that a client has for its request the server looks for those that are late. */
+const LOOKS = 12;
 /** Characters of one part of a path: names of models and recordings. */
 const MAX_PARAM = 256;
 
 /** The HTTP side of a server: parses, admits and answers, and never computes. Nothing listens yet. */
 export async function createApp(context: ServerContext): Promise<FastifyInstance> {
   const { options } = context;
+  const { readMs, stallMs } = options;
   const app = Fastify({
     logger: options.log ? { stream: process.stderr } : false,
     bodyLimit: options.bodyLimit,
     routerOptions: { maxParamLength: MAX_PARAM },
-    requestTimeout: REQUEST_MS,
-    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS },
+    requestTimeout: readMs,
+    http: {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: Math.ceil(readMs / 3),
+      connectionsCheckingInterval: Math.ceil(readMs / LOOKS),
+    },
+    clientErrorHandler: answerUnreadable,
+    // Paths that cannot be read come here before any hook.
+    frameworkErrors: (error, request, reply) =>
+      sendError(request, reply, { error: asTurnoutError(error), retryAfter: 0 }),
     // Those that have nothing under way; others end with their answer.
     forceCloseConnections: 'idle',
     return503OnClosing: false,
@@ -44,9 +53,11 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
   addJsonParser(app, options.jsonLimit);
   addErrors(app, context);
+  addStall(app, stallMs);
+  // Before the keys are asked for: browsers send none with the question whether they may call.
+  if (options.corsOrigins.length > 0) await app.register(cors, corsOf(options));
   addAccess(app, options);
   await app.register(helmet, { contentSecurityPolicy: { directives: CONTENT_SECURITY } });
-  if (options.corsOrigins.length > 0) await app.register(cors, { origin: [...options.corsOrigins] });
   await addDocs(app, context);
   if (options.rateLimit !== Number.POSITIVE_INFINITY) await app.register(rateLimit, limitOf(options));
   for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {
@@ -67,6 +78,27 @@ const CONTENT_SECURITY = {
   // The server speaks plain HTTP: a browser that turned to HTTPS would find nobody.
   upgradeInsecureRequests: null,
 };
+
+function corsOf({ corsOrigins }: CheckedOptions) {
+  return {
+    origin: [...corsOrigins],
+    methods: ['GET', 'HEAD', 'POST', 'DELETE'],
+    exposedHeaders: ['Retry-After', 'Inference-Header-Content-Length'],
+    strictPreflight: false,
+  };
+}
+
+/** Ends connections whose client takes nothing of its answer for a while. Streams look after themselves. */
+function addStall(app: FastifyInstance, stallMs: number): void {
+  app.addHook('onSend', async (_, { raw }) => {
+    const { socket } = raw;
+    raw.setTimeout(stallMs);
+    // Another request of the same connection may be computing for longer.
+    raw.once('finish', () => {
+      if (socket?.timeout === stallMs) socket.setTimeout(0);
+    });
+  });
+}
 
 function limitOf({ rateLimit: max }: CheckedOptions) {
   return {

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import { TurnoutError } from '../errors.js';
 import { checker } from '../schema.js';
 import { parseJson } from './json.js';
 
@@ -26,8 +27,14 @@ export function addValidator(app: FastifyInstance): void {
       try {
         return { value: check(value) };
       } catch (error) {
-        return { error: error as Error };
+        return { error: withParam(error as TurnoutError) };
       }
     };
   });
+}
+
+/** OpenAI's clients show the field that is wrong. */
+function withParam({ code, message, details }: TurnoutError): TurnoutError {
+  const [, field] = String(details.path).split('/');
+  return new TurnoutError(code, message, { ...details, ...(field && { param: field }) });
 }

@@ -30,9 +30,10 @@ export async function observeEndpoints(
     async () => routingBody(context, await observer.snapshot()),
   );
   const events = { summary: 'The same and the status, each second, as server-sent events', tags };
-  app.get('/v1/routing/events', { schema: events }, async (_, reply) => {
+  // HEAD would never end.
+  app.get('/v1/routing/events', { schema: events, exposeHeadRoute: false }, async (_, reply) => {
     feed.checkRoom();
-    feed.add(new EventStream(reply));
+    feed.add(new EventStream(reply, context.options.stallMs));
     return reply;
   });
   const trace = {
@@ -40,8 +41,8 @@ export async function observeEndpoints(
     tags,
     body: TraceRequest,
   };
-  app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async ({ body }, reply) =>
-    traceText(context, body, clientGone(reply)),
+  app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async (request, reply) =>
+    traceText(context, request.body, clientGone(request, reply)),
   );
   app.get('/metrics', { schema: { summary: 'Prometheus text', tags: ['Metrics'] } }, async (_, reply) =>
     reply.type(metrics.contentType).send(await metrics.text()),

@@ -1,7 +1,9 @@
+import { Readable } from 'node:stream';
 import type {} from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import Type from 'typebox';
 import type { ServerContext } from '../context.js';
+import { recordingJson } from '../recordings.js';
 
 interface ById {
   Params: { id: string };
@@ -32,7 +34,10 @@ export async function recordingEndpoints(
   const get = { summary: 'A recording, for replay', tags, params };
   app.get<ById>(`${path}/:id`, { schema: get }, async ({ keyNumber, params: { id } }, reply) => {
     const recording = recordings.get(keyNumber, id);
-    return reply.header('content-disposition', `attachment; filename="routing-${id}.json"`).send(recording);
+    return reply
+      .header('content-disposition', `attachment; filename="routing-${id}.json"`)
+      .type('application/json; charset=utf-8')
+      .send(Readable.from(recordingJson(recording)));
   });
   app.delete<ById>(
     `${path}/:id`,
