@@ -37,12 +37,13 @@ class Outbox {
   #transfer: Transferable[] = [];
 
   add(event: EngineEvent, transfer: readonly Transferable[] = []): void {
-    if (this.#events.length === 0) setImmediate(() => this.#flush());
+    if (this.#events.length === 0) setImmediate(() => this.flush());
     this.#events.push(event);
     this.#transfer.push(...transfer);
   }
 
-  #flush(): void {
+  flush(): void {
+    if (this.#events.length === 0) return;
     const [events, transfer] = [this.#events, this.#transfer];
     this.#events = [];
     this.#transfer = [];
@@ -113,6 +114,7 @@ class Host {
   async close(): Promise<void> {
     await this.#work.idle();
     await this.#model.close();
+    this.#outbox.flush();
   }
 
   stopAll(): void {
