@@ -12,6 +12,9 @@ import { type CheckedOptions, checkServerOptions, type ServerOptions } from './o
 import { Recordings } from './recordings.js';
 import { fittingPresets } from './routing-trace.js';
 
+/** How often a server that ends looks for connections that have nothing under way. */
+const SWEEP_MS = 50;
+
 /** A server that listens. */
 export interface Server extends AsyncDisposable {
   /** Where it can be reached, such as `http://127.0.0.1:8080`. */
@@ -86,7 +89,10 @@ async function closeAll({ app, engine, admission, graceMs }: Open): Promise<void
   const idle = admission.close();
   // Takes no new connections, and ends those that have nothing under way.
   const closed = app.close();
+  // Others stay open behind their answers, for requests that they will not get any more.
+  const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_MS);
   await Promise.race([Promise.all([idle, closed]), grace.over]);
+  clearInterval(sweep);
   grace.end();
   // Whoever is still here has had its time: their calls end when their connections do.
   app.server.closeAllConnections();

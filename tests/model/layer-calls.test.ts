@@ -95,7 +95,7 @@ describe('calls of one layer', () => {
     [{ x: hidden(2, 0), logits: matrix(new Float32Array(24), 3, 8) }, 'TURNOUT_SHAPE_MISMATCH'],
     [
       { x: hidden(1, 0), logits: matrix(new Float32Array(8).fill(Number.NaN), 1, 8) },
-      'TURNOUT_INPUT_INVALID',
+      'TURNOUT_LOGITS_INVALID',
     ],
   ])('refuse shapes and logits that do not fit: case %#', async (request, code) => {
     const calls = new LayerCalls(model.program.layers[0]!);
