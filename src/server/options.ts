@@ -78,17 +78,26 @@ export function checkServerOptions(options: ServerOptions): CheckedOptions {
   for (const name of ['readMs', 'stallMs'] as const) whole(name, all[name], 100, MAX_MS);
   for (const name of ['jsonLimit', 'bodyLimit'] as const) whole(name, all[name], 1024, 2 ** 31);
   if (all.rateLimit !== Number.POSITIVE_INFINITY) whole('rateLimit', all.rateLimit, 1, 1_000_000_000);
-  for (const key of all.apiKeys) {
-    if (key.length < MIN_KEY || /[^\x21-\x7e]/.test(key)) {
-      throw invalid(`apiKeys: expected keys of at least ${MIN_KEY} visible ASCII characters`);
-    }
-  }
+  checkKeys(all.apiKeys);
+  checkOrigins(all.corsOrigins);
   if (!isLoopback(all.host) && all.apiKeys.length === 0 && !all.publicWithoutKey) {
     throw invalid(
       `host: ${all.host} can be reached from other machines, and no API key is set; set one, or say publicWithoutKey`,
     );
   }
   return all;
+}
+
+function checkKeys(keys: readonly string[]): void {
+  if (keys.every((key) => key.length >= MIN_KEY && !/[^\x21-\x7e]/.test(key))) return;
+  throw invalid(`apiKeys: expected keys of at least ${MIN_KEY} visible ASCII characters`);
+}
+
+/** Browsers send a site as its origin alone; with another text here none would ever be let in. */
+function checkOrigins(origins: readonly string[]): void {
+  const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
+  if (wrong === undefined) return;
+  throw invalid(`corsOrigins: expected origins such as https://example.org, got ${JSON.stringify(wrong)}`);
 }
 
 export function isLoopback(host: string): boolean {

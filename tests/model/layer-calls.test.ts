@@ -4,7 +4,7 @@ import { EngineThread } from '#turnout/model/engine-thread.js';
 import { LayerCalls } from '#turnout/model/layer-calls.js';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import type { LayerEvent, MoeLayer } from '#turnout/moe-layer.js';
-import { uniform } from '#turnout/router/random.js';
+import { rowKey, uniform } from '#turnout/router/random.js';
 import { type Matrix, matrix } from '#turnout/tensor.js';
 import { BABEL } from '../support/babel.js';
 
@@ -22,7 +22,8 @@ afterAll(() => Promise.all([model.close(), engine.close()]));
 
 /** Hidden states [rows, H] that differ by `seed`. */
 function hidden(rows: number, seed: number): Matrix {
-  const data = Float32Array.from({ length: rows * H }, (_, i) => 4 * uniform(seed, i) - 2);
+  const row = rowKey({ seed, request: 0, position: 0, layer: 0, use: 'token' });
+  const data = Float32Array.from({ length: rows * H }, (_, i) => 4 * uniform(row, i) - 2);
   return matrix(data, rows, H);
 }
 

@@ -15,7 +15,7 @@ let open: Opened;
 let keyed: Opened;
 beforeAll(async () => {
   [open, keyed] = await Promise.all([
-    openServer({ allowedHosts: ['turnout.test'], jsonLimit: 4096 }),
+    openServer({ allowedHosts: ['Turnout.test'], jsonLimit: 4096 }),
     openServer({ apiKeys: KEYS, corsOrigins: [PAGE], rateLimit: 1000 }),
   ]);
 });
@@ -115,6 +115,14 @@ describe('browsers', () => {
     expect(streamed.headers.get('access-control-allow-origin')).toBe(PAGE);
     await streamed.text();
   });
+
+  it.each(['*', 'page.example', 'https://page.example/', 'https://page.example/path', 'null'])(
+    'are not listed as what is no site: %s',
+    (origin) => {
+      const refused = { code: 'TURNOUT_OPTIONS_INVALID', message: expect.stringMatching(/corsOrigins/) };
+      expect(() => checkServerOptions({ corsOrigins: [origin] })).toThrow(expect.objectContaining(refused));
+    },
+  );
 
   it('are told of a missing key from listed sites, and nothing from others', async () => {
     const listed = await keyed.ask('/v1/models', undefined, { headers: { origin: PAGE } });

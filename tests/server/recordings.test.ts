@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => client.server.close());
 
-const post = (path: string, key = KEY) => client.fetch(path, undefined, { key, method: 'POST' });
+const post = (path: string, key = KEY) => client.ask(path, undefined, { key, method: 'POST' });
 const remove = (id: string, key = KEY) => client.ask(`${PATH}/${id}`, undefined, { key, method: 'DELETE' });
 const get = (id: string, key = KEY) => client.ask(`${PATH}/${id}`, undefined, { key });
 
@@ -42,7 +42,7 @@ describe('recordings', { timeout: 30_000 }, () => {
   });
 
   it('hold the requests of their own key alone, from their start to their stop', async () => {
-    const begun = await (await post(PATH)).json();
+    const begun = (await post(PATH)).body;
     expect(begun).toMatchObject({ state: 'recording', requests: 0, tokens: 0, bytes: 0 });
     const { id } = begun;
     await Promise.all([
@@ -51,7 +51,7 @@ describe('recordings', { timeout: 30_000 }, () => {
       client.complete('of nobody else ', 7, {}, { key: OTHER }),
     ]);
     for await (const _ of client.stream('/v1/completions', greedy('streamed ', 4), { key: KEY }));
-    const stopped = await (await post(`${PATH}/${id}/stop`)).json();
+    const stopped = (await post(`${PATH}/${id}/stop`)).body;
     expect(stopped).toMatchObject({ id, state: 'stopped', requests: 3 });
     await client.complete('too late ', 3, {}, { key: KEY });
 
@@ -84,7 +84,7 @@ describe('recordings', { timeout: 30_000 }, () => {
   it('are replayed: a router over the recorded logits decides as it did', async () => {
     const [{ id }] = (await client.ask(PATH, undefined, { key: KEY })).body.recordings;
     await remove(id);
-    const own = await (await post(PATH)).json();
+    const own = (await post(PATH)).body;
     for (const prompt of ['a'.repeat(60), 'In the beginning '])
       await client.complete(prompt, 20, {}, { key: KEY });
     const recording = (await get(own.id)).body as Recording;
@@ -108,7 +108,7 @@ describe('recordings', { timeout: 30_000 }, () => {
     for (const { id } of (await client.ask(PATH, undefined, { key: KEY })).body.recordings) await remove(id);
     const ids: string[] = [];
     for (let i = 0; i < 4; i++) {
-      const { id } = await (await post(PATH)).json();
+      const { id } = (await post(PATH)).body;
       expect((await post(PATH)).status).toBe(403);
       await post(`${PATH}/${id}/stop`);
       ids.push(id);

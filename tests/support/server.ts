@@ -91,10 +91,6 @@ export function greedy(prompt: string, tokens: number, more: object = {}): objec
   return { prompt, max_tokens: tokens, temperature: 0, ignore_eos: true, ...more };
 }
 
-export interface TestServer extends Client {
-  readonly server: Server;
-}
-
 /** A server in this process on a free port; closed with the test where one runs, else by its opener. */
 export async function openServer(
   server: ServerOptions = {},
