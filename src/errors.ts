@@ -65,6 +65,8 @@ export const ERROR_CODES = {
   TURNOUT_OVERLOADED: 'The queue of the server is full. Try again after Retry-After seconds.',
   TURNOUT_QUEUE_TIMEOUT:
     'The request waited in the queue for as long as the server lets one wait. Try again after Retry-After seconds.',
+  TURNOUT_OUTPUT_NOT_FINITE:
+    'An output holds NaN or infinity, which JSON cannot say. Ask for it as binary data.',
   TURNOUT_INTERNAL: 'An error that nobody foresaw; the log of the server has it whole. Please report it.',
 } as const;
 

@@ -35,11 +35,21 @@ export {
 export type { PlainTensor } from './experts/session.js';
 export { openThreads } from './experts/threads.js';
 export { type Gate, openGate } from './gate.js';
-export { Engine, type EngineOptions, type StepReport } from './model/engine.js';
-export type { GenerateOptions, GenerateResult, Generation, Piece } from './model/generate.js';
+export { Engine, type EngineOptions, type EngineStats, type StepReport } from './model/engine.js';
+export type { EngineInfo, LayerInfo, RemoteResult, ThreadOptions } from './model/engine-messages.js';
+export type { EngineSnapshot, LayerSnapshot } from './model/engine-snapshot.js';
+export { EngineThread, type OpenThreadOptions, type RemoteGeneration } from './model/engine-thread.js';
+export type { GenerateOptions, GenerateResult, Generation, Piece, TextToken } from './model/generate.js';
+export type { LayerAnswer, LayerRequest } from './model/layer-calls.js';
 export type { RouterChoice } from './model/layer-router.js';
 export { type Manifest, ManifestSchema } from './model/manifest.js';
-export { type Feeds, MoeModel, type OpenModelOptions, type Trace } from './model/moe-model.js';
+export {
+  type Feeds,
+  MoeModel,
+  type OpenModelOptions,
+  type ScoreOptions,
+  type Trace,
+} from './model/moe-model.js';
 export {
   type BackendName,
   type BackendOptions,
@@ -54,9 +64,15 @@ export {
   type VerifyOptions,
   verifyPackage,
 } from './model/package.js';
-export type { ModelTimes } from './model/program.js';
-export { createSampler, type Sampler, type SamplerOptions } from './model/sampler.js';
-export type { EndReason, Sequence, SequenceEvent, SequenceRequest } from './model/sequence.js';
+export type { ModelTimes, StepTimeline } from './model/program.js';
+export {
+  createSampler,
+  type Sampled,
+  type Sampler,
+  type SamplerOptions,
+  type TokenLogprob,
+} from './model/sampler.js';
+export type { EndReason, Sequence, SequenceEvent, SequenceRequest, SequenceStep } from './model/sequence.js';
 export type { ExpertVersion, LayerUpdate, ModelUpdate } from './model/update.js';
 export {
   type LayerCall,

@@ -8,8 +8,8 @@ export function checker<S extends TSchema>(schema: S, code: ErrorCode, what: str
   return (value: unknown): Static<S> => {
     if (compiled.Check(value)) return value as Static<S>;
     const { path, expected, params } = explain(problemsOf(value, (part) => compiled.Errors(part)));
-    const got = JSON.stringify(beginning(valueAt(value, path), WIDTHS[0]));
-    const message = `${what}: at ${path === '' ? 'the top' : path}: ${expected}, got ${shorten(got)}`;
+    const got = shown(valueAt(value, path));
+    const message = `${what}: at ${path === '' ? 'the top' : path}: ${expected}, got ${got}`;
     throw new TurnoutError(code, message, { path, expected: params, got });
   };
 }
@@ -60,7 +60,7 @@ function depth({ instancePath }: Problem): number {
 function wordsOf({ keyword, message, params }: Problem): string {
   if (keyword === 'const')
     return `must be ${JSON.stringify((params as { allowedValue: unknown }).allowedValue)}`;
-  if (keyword === 'boolean') return 'there is no such field';
+  if (keyword === 'boolean') return 'no such field is known';
   return message;
 }
 
@@ -72,7 +72,26 @@ function valueAt(value: unknown, pointer: string): unknown {
   }, value);
 }
 
-function shorten(text: string | undefined): string {
-  if (text === undefined) return 'nothing';
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+const MOST_SHOWN = 80;
+const MOST_ENTRIES = 8;
+
+/** A value from outside as short text for messages: JSON where it is small. Never long, however large or deep the value is. */
+export function shown(value: unknown, levels = 3): string {
+  if (value === undefined) return 'nothing';
+  if (typeof value === 'string') return shorten(JSON.stringify(value.slice(0, MOST_SHOWN)));
+  if (value === null || typeof value !== 'object') return String(value);
+  const list = Array.isArray(value);
+  const [open, close] = list ? '[]' : '{}';
+  if (levels === 0) return `${open}...${close}`;
+  const entries = Object.entries(list ? value.slice(0, MOST_ENTRIES) : value);
+  const texts = entries.slice(0, MOST_ENTRIES).map(([key, item]) => {
+    const text = shown(item, levels - 1);
+    return list ? text : `${shown(key)}:${text}`;
+  });
+  const more = (list ? value.length : entries.length) > MOST_ENTRIES ? ',...' : '';
+  return shorten(`${open}${texts.join()}${more}${close}`);
+}
+
+function shorten(text: string): string {
+  return text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN - 3)}...` : text;
 }

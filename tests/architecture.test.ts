@@ -37,7 +37,7 @@ const LAYERS: readonly (readonly [name: string, pattern: RegExp])[] = [
   ['moe-layer', /^moe-layer\.ts$/],
   ['model', /^model\//],
   ['server', /^server\//],
-  ['entries', /^(index|router)\.ts$/],
+  ['entries', /^(index|router|server)\.ts$/],
   ['cli', /^cli\//],
 ];
 
@@ -52,6 +52,7 @@ const HOMES: Record<string, RegExp> = {
   fastify: /^server\//,
   'prom-client': /^server\/(engine-)?metrics\.ts$/,
   '@opentelemetry/api': /^server\/tracing\.ts$/,
+  '@huggingface/jinja': /^model\/chat-template\.ts$/,
   protobufjs: /^model\/onnx-proto\.ts$/,
   commander: /^cli\//,
 };

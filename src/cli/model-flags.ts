@@ -4,12 +4,10 @@ import type { OpenModelOptions } from '../model/moe-model.js';
 import { BACKENDS, type BackendName } from '../model/open.js';
 import type { RouterOverrides } from '../router/options.js';
 import { type BackendFlags, backendOptions } from './backend-options.js';
-import { BUNDLED } from './packages.js';
 import { factorArgument, numberArgument, readOverrides } from './support.js';
 
-/** The flags that say which package is opened, where its experts run, and by which rule. */
+/** The flags that say where the experts of a package run, and by which rule. */
 export interface ModelFlags extends BackendFlags {
-  readonly package: string;
   readonly preset?: string;
   readonly options?: string;
   readonly capacityFactor?: number | 'none';
@@ -19,7 +17,6 @@ export interface ModelFlags extends BackendFlags {
 /** Adds those flags to a command. */
 export function addModelFlags(command: Command, backend: BackendName): Command {
   return command
-    .option('--package <dir>', 'folder of the package', BUNDLED)
     .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default(backend))
     .option('--lanes <number>', 'worker threads; the number of cores where left out', numberArgument)
     .option(

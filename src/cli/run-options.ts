@@ -3,6 +3,7 @@ import type { ModelFlags } from './model-flags.js';
 
 /** The flags of `turnout run` as commander gives them. */
 export interface RunFlags extends ModelFlags {
+  readonly package: string;
   readonly maxTokens?: number;
   readonly temperature: number;
   readonly topK?: number;

@@ -155,8 +155,8 @@ class Host {
     signal: AbortSignal,
   ): Promise<[Requests['score']['answer'], Transferable[]]> {
     const feeds = { input_ids: { type: 'int64', dims, data: ids } } as const;
-    const trace = await this.#model.trace(feeds, { signal, ...(router && { router }) });
-    return [trace, [trace.outputs.logits!.data.buffer as ArrayBuffer]];
+    const outputs = await this.#model.run(feeds, { signal, ...(router && { router }) });
+    return [outputs, [outputs.logits!.data.buffer as ArrayBuffer]];
   }
 }
 

@@ -1,4 +1,5 @@
 import type { RemoteError } from '../experts/remote-error.js';
+import type { PlainTensor } from '../experts/session.js';
 import type { RoutingReport } from '../router/report.js';
 import type { Matrix } from '../tensor.js';
 import type { EngineOptions } from './engine.js';
@@ -7,7 +8,7 @@ import type { GenerateOptions, GenerateResult, Piece } from './generate.js';
 import type { LayerAnswer } from './layer-calls.js';
 import type { RouterChoice } from './layer-router.js';
 import type { Manifest } from './manifest.js';
-import type { OpenModelOptions, Trace } from './moe-model.js';
+import type { OpenModelOptions } from './moe-model.js';
 
 /* What passes between an EngineThread and the thread that it stands for. */
 
@@ -58,14 +59,14 @@ export interface Requests {
     };
     readonly answer: RemoteResult;
   };
-  /** Token ids [B, T] -> logits [B, T, V] and routing [B][L]. */
+  /** Token ids [B, T] or [T] -> logits [B, T, V] or [T, V]. */
   readonly score: {
     readonly ask: {
       readonly ids: BigInt64Array;
       readonly dims: readonly number[];
       readonly router?: RouterChoice;
     };
-    readonly answer: Trace;
+    readonly answer: Record<string, PlainTensor>;
   };
   readonly layer: {
     readonly ask: { readonly layer: number; readonly x: Matrix; readonly logits?: Matrix };

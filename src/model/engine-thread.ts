@@ -5,6 +5,7 @@ import type { RunOptions } from '../experts/backend.js';
 import { type Deferred, deferred } from '../experts/deferred.js';
 import { withinLimits } from '../experts/limits.js';
 import { revive } from '../experts/remote-error.js';
+import type { PlainTensor } from '../experts/session.js';
 import { guardState, protect } from '../experts/thread-guard.js';
 import type { HostData } from './engine-host.js';
 import type {
@@ -20,7 +21,6 @@ import type {
 import type { EngineSnapshot } from './engine-snapshot.js';
 import type { Piece } from './generate.js';
 import type { LayerAnswer, LayerRequest } from './layer-calls.js';
-import type { Trace } from './moe-model.js';
 
 export interface OpenThreadOptions extends ThreadOptions {
   /** How far opening is: files checked, then processes started. */
@@ -85,8 +85,8 @@ export class EngineThread implements AsyncDisposable {
     );
   }
 
-  /** As `trace` of a MoeModel, for token ids [B, T] or [T]. */
-  async score(ask: Requests['score']['ask'], limits: RunOptions = {}): Promise<Trace> {
+  /** As `run` of a MoeModel: token ids [B, T] or [T] -> `logits` [B, T, V] or [T, V]. */
+  async score(ask: Requests['score']['ask'], limits: RunOptions = {}): Promise<Record<string, PlainTensor>> {
     return this.#ask('score', ask, limits);
   }
 

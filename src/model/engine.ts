@@ -42,6 +42,9 @@ export interface StepReport {
 /** Enough for 64 sequences of 4,096 positions at 64 positions a block. */
 const DEFAULT_CACHE_BLOCKS = 4096;
 
+/** Times that a step is tried whose lanes die. */
+const MAX_TRIES = 3;
+
 /** How many times `chunkRows` a step takes of a prompt where nothing decodes beside it. */
 const ALONE = 4;
 
@@ -138,7 +141,7 @@ export class Engine {
     return step;
   }
 
-  /** Steps until no sequence is left. Calls join the loop that runs. A step that fails ends all its sequences with its error. */
+  /** Steps until no sequence is left. Calls join the loop that runs. A step that fails, even when tried again, ends all its sequences with its error. */
   drive(): Promise<void> {
     this.#driving ??= this.#drive().finally(() => {
       this.#driving = undefined;
@@ -154,11 +157,17 @@ export class Engine {
   }
 
   async #drive(): Promise<void> {
+    let failures = 0;
     while (this.size > 0) {
       try {
         await this.step();
+        failures = 0;
       } catch (error) {
-        for (const sequence of this.#running) sequence.fail(error);
+        failures++;
+        // Nothing has moved, and the lane is replaced: the same step again gives what it would have given.
+        const again =
+          error instanceof TurnoutError && error.code === 'TURNOUT_LANE_DIED' && failures < MAX_TRIES;
+        if (!again) for (const sequence of this.#running) sequence.fail(error);
       }
       this.#sweep();
     }

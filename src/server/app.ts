@@ -10,10 +10,13 @@ import Fastify, {
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
 import type { ServerContext } from './context.js';
+import { dashboard } from './dashboard.js';
 import { addDocs } from './docs.js';
 import { observeEndpoints } from './endpoints/observe.js';
 import { recordingEndpoints } from './endpoints/recordings.js';
 import { asTurnoutError, inferenceError, openaiError, statusOf } from './errors.js';
+import { inferenceProtocol } from './inference-protocol/endpoints.js';
+import { servedModels } from './inference-protocol/models.js';
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
 import type { CheckedOptions } from './options.js';
@@ -42,13 +45,15 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
       connectionsCheckingInterval: Math.ceil(readMs / LOOKS),
     },
     clientErrorHandler: answerUnreadable,
-    // Paths that cannot be read come here before any hook.
-    frameworkErrors: (error, request, reply) =>
-      sendError(request, reply, { error: asTurnoutError(error), retryAfter: 0 }),
     // Those that have nothing under way; others end with their answer.
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     genReqId: () => crypto.randomUUID(),
+    // Addresses that cannot be decoded, which come before all handlers.
+    frameworkErrors: (thrown, request, reply) => {
+      const { retryAfter } = context.admission;
+      return sendError(request, reply, { error: asTurnoutError(thrown), retryAfter });
+    },
   });
   addValidator(app);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -64,6 +69,13 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {
     await app.register(endpoints, { context });
   }
+  await app.register(dashboard);
+  await app.register(inferenceProtocol, {
+    prefix: '/v2',
+    version: context.version,
+    models: servedModels(context),
+    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit, stallMs },
+  });
   return app;
 }
 

@@ -10,6 +10,7 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   TURNOUT_CAPACITY_INVALID: 400,
   TURNOUT_SHAPE_MISMATCH: 400,
   TURNOUT_LOGITS_INVALID: 422,
+  TURNOUT_OUTPUT_NOT_FINITE: 422,
   TURNOUT_INPUT_INVALID: 400,
   TURNOUT_ROUTER_NOT_CAUSAL: 400,
   TURNOUT_CONTEXT_EXCEEDED: 400,
@@ -72,8 +73,13 @@ function kindOf(status: number): string {
 /** The body of an error in OpenAI's shape; `param` is the field that is wrong, where there is one. */
 export function openaiError(error: TurnoutError): object {
   const { code, message, details } = error;
-  const param = typeof details.param === 'string' ? details.param : null;
-  return { error: { message, type: kindOf(statusOf(error)), param, code } };
+  return { error: { message, type: kindOf(statusOf(error)), param: paramOf(details), code } };
+}
+
+/** The field that an error is about: named by who threw it, or by the place where the schema did not fit. */
+function paramOf({ param, path }: TurnoutError['details']): string | null {
+  if (typeof param === 'string') return param;
+  return typeof path === 'string' && path !== '' ? path.slice(1).replaceAll('/', '.') : null;
 }
 
 /** The body of an error in the shape of the Open Inference Protocol. */

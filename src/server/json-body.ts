@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify';
-import { TurnoutError } from '../errors.js';
 import { checker } from '../schema.js';
 import { parseJson } from './json.js';
 
@@ -27,14 +26,8 @@ export function addValidator(app: FastifyInstance): void {
       try {
         return { value: check(value) };
       } catch (error) {
-        return { error: withParam(error as TurnoutError) };
+        return { error: error as Error };
       }
     };
   });
-}
-
-/** OpenAI's clients show the field that is wrong. */
-function withParam({ code, message, details }: TurnoutError): TurnoutError {
-  const [, field] = String(details.path).split('/');
-  return new TurnoutError(code, message, { ...details, ...(field && { param: field }) });
 }

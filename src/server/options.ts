@@ -31,7 +31,7 @@ export interface ServerOptions {
   readonly stallMs?: number;
   /** Milliseconds that running requests get when the server is told to stop; 30,000 where left out. */
   readonly graceMs?: number;
-  /** Bytes of a body in JSON; 4 MiB where left out: parsing holds up the thread that answers. */
+  /** Bytes of a body in JSON; 1 MiB where left out: parsing holds up the thread that answers. */
   readonly jsonLimit?: number;
   /** Bytes of a body with binary tensors; 32 MiB where left out. */
   readonly bodyLimit?: number;
@@ -56,7 +56,7 @@ const DEFAULTS: CheckedOptions = {
   readMs: 60_000,
   stallMs: 30_000,
   graceMs: 30_000,
-  jsonLimit: 4 * 1024 * 1024,
+  jsonLimit: 1024 * 1024,
   bodyLimit: 32 * 1024 * 1024,
   log: false,
 };

@@ -49,13 +49,6 @@ export interface RecordingStatus {
   readonly bytes: number;
 }
 
-/** A recording as JSON in parts, so that a large one holds up nobody else. */
-export function* recordingJson({ requests, ...head }: Recording): Generator<string> {
-  yield `${JSON.stringify(head).slice(0, -1)},"requests":[`;
-  for (const [i, request] of requests.entries()) yield `${i === 0 ? '' : ','}${JSON.stringify(request)}`;
-  yield ']}';
-}
-
 interface Kept {
   readonly id: string;
   readonly key: number;
@@ -117,16 +110,11 @@ export class Recordings {
     this.#kept = this.#kept.filter((other) => other !== kept);
   }
 
-  get(key: number | undefined, id: string): Recording {
+  /** The JSON of a Recording, request by request: whole it would hold up the thread that answers. */
+  read(key: number | undefined, id: string): Iterable<string> {
     const { startedAt, requests } = this.#find(key, id);
-    return {
-      format: 'turnout-recording',
-      version: 1,
-      model: this.#model,
-      startedAt,
-      layers: this.#layers,
-      requests: [...requests],
-    };
+    const format = { format: 'turnout-recording', version: 1 } as const;
+    return json({ ...format, model: this.#model, startedAt, layers: this.#layers }, [...requests]);
   }
 
   /** Whether the routing of requests with this key is to be kept. */
@@ -175,6 +163,12 @@ export class Recordings {
     if (kept) return kept;
     throw new TurnoutError('TURNOUT_NOT_FOUND', 'there is no recording of this id and key');
   }
+}
+
+function* json(head: Omit<Recording, 'requests'>, requests: readonly RecordedRequest[]): Generator<string> {
+  yield `${JSON.stringify(head).slice(0, -1)},"requests":[`;
+  for (const [i, request] of requests.entries()) yield (i === 0 ? '' : ',') + JSON.stringify(request);
+  yield ']}';
 }
 
 function recordedLayer(routing: Routing): RecordedLayer {

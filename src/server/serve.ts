@@ -15,6 +15,10 @@ import { fittingPresets } from './routing-trace.js';
 /** How often a server that ends looks for connections that have nothing under way. */
 const SWEEP_MS = 50;
 
+export interface ServeOptions extends OpenThreadOptions {
+  readonly server?: ServerOptions;
+}
+
 /** A server that listens. */
 export interface Server extends AsyncDisposable {
   /** Where it can be reached, such as `http://127.0.0.1:8080`. */
@@ -33,10 +37,7 @@ export interface Server extends AsyncDisposable {
  * Serves the package in `folder` over HTTP: docs/http.md. The engine computes in a thread of its own; this thread only
  * answers. Throws TURNOUT_OPTIONS_INVALID, also where it cannot listen, and what opening the package throws.
  */
-export async function serve(
-  folder: string,
-  { server = {}, ...model }: OpenThreadOptions & { readonly server?: ServerOptions } = {},
-): Promise<Server> {
+export async function serve(folder: string, { server = {}, ...model }: ServeOptions = {}): Promise<Server> {
   const options = checkServerOptions(server);
   const engine = await EngineThread.open(folder, model);
   const { manifest, layers, cache } = engine.info;

@@ -18,6 +18,8 @@ import type { FinishedReason } from './metrics.js';
  * where there is none.
  */
 
+export type { Span };
+
 /** The SDK's batch processor queues 2,048 spans where nothing else is set, and drops those above. */
 export const MAX_SPANS = 2000;
 

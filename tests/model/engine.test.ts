@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { TurnoutError } from '#turnout/errors.js';
 import { Engine } from '#turnout/model/engine.js';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import { createSampler } from '#turnout/model/sampler.js';
@@ -246,6 +247,41 @@ describe('a sequence whose rows are not finite', () => {
     expect((await finish(engine, after))[0]).toEqual(
       (await alone(PROMPTS[1]!, 2)).tokens.slice(after.request.tokens.length),
     );
+  });
+});
+
+describe('sequences whose lane dies under a step', () => {
+  const dying = (times: number) => {
+    const run = model.backend.run.bind(model.backend);
+    let calls = 0;
+    return vi.spyOn(model.backend, 'run').mockImplementation((batches, options) => {
+      calls++;
+      const dies = calls > 6 && calls <= 6 + times;
+      return dies
+        ? Promise.reject(new TurnoutError('TURNOUT_LANE_DIED', 'lane 0 died'))
+        : run(batches, options);
+    });
+  };
+
+  it('go on as if nothing had been, for the step is tried again', async () => {
+    const expected = await alone(PROMPTS[0]!, 3);
+    using run = dying(2);
+    const engine = new Engine(model.program);
+    const sequence = engine.add(request(PROMPTS[0]!, 3));
+    expect((await finish(engine, sequence))[0]).toEqual(
+      expected.tokens.slice(sequence.request.tokens.length),
+    );
+    expect(run).toHaveBeenCalled();
+  });
+
+  it('end with its error where it dies each time, and later ones live', async () => {
+    using _ = dying(3);
+    const engine = new Engine(model.program);
+    const sequence = engine.add(request(PROMPTS[0]!, 3));
+    await expect(Promise.all([events(sequence), engine.drive()])).rejects.toMatchObject({
+      code: 'TURNOUT_LANE_DIED',
+    });
+    expect(await finish(engine, engine.add(request(PROMPTS[1]!, 2)))).toHaveLength(1);
   });
 });
 

@@ -114,7 +114,7 @@ describe('turnout serve', { timeout: 60_000 }, () => {
       /no such address/,
     ],
     ['a limit that is none', async () => ['--running', '0'], /running: expected a whole number from 1/],
-    ['a package that is not there', async () => ['--package', 'nowhere'], /TURNOUT_\w+: .*nowhere/],
+    ['a package that is not there', async () => ['nowhere'], /TURNOUT_\w+: .*nowhere/],
   ])('says in a line what is wrong, and fails: %s', async (_, flags, message) => {
     const { code, out, err } = await turnout(['serve', ...(await flags())], '', { TURNOUT_API_KEY: '' });
     expect({ code, out }).toEqual({ code: 1, out: '' });

@@ -76,9 +76,9 @@ describe('malformed bodies', () => {
 
   it('with a long list of wrong values hold nobody up', async () => {
     const lists = [
-      new Array(900_000).fill(-1),
-      new Array(900_000).fill('x'),
-      [...new Array(900_000).fill(1), -1],
+      new Array(300_000).fill(-1),
+      new Array(250_000).fill('x'),
+      [...new Array(400_000).fill(1), -1],
     ];
     for (const prompt of lists) {
       const answering = client.ask('/v1/completions', { prompt });
@@ -121,7 +121,7 @@ describe('malformed bodies', () => {
       message: expect.stringContaining('no such field'),
     });
     expect(await ask({ prompt: ['a', 5] })).toMatchObject({
-      param: 'prompt',
+      param: 'prompt.1',
       message: expect.stringContaining('/prompt/1'),
     });
     expect(await ask({})).toMatchObject({ param: null, message: expect.stringContaining('prompt') });

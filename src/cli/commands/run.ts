@@ -6,7 +6,7 @@ import type { LaneStats } from '../../experts/backend.js';
 import type { GenerateResult } from '../../model/generate.js';
 import { MoeModel } from '../../model/moe-model.js';
 import { addModelFlags, modelOptions } from '../model-flags.js';
-import { progressLine } from '../packages.js';
+import { BUNDLED, progressLine } from '../packages.js';
 import { drawGeneration, generationJson } from '../render/generation.js';
 import { drawHeatMap } from '../render/heat-map.js';
 import { drawDevices } from '../render/lanes.js';
@@ -34,6 +34,7 @@ const HELD_OUT_TOKENS = 48;
 /** `turnout run`: text in, its continuation out, and which experts took each token. */
 export const runCommand = addModelFlags(new Command('run'), 'threads')
   .description('Continue a text with a package, and draw its routing.')
+  .option('--package <dir>', 'folder of the package', BUNDLED)
   .argument('[text]', 'the text; - reads standard input; held-out sentences where left out')
   .option(
     '-n, --max-tokens <number>',

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { OpenThreadOptions } from '../../model/engine-thread.js';
 import { type Server, serve } from '../../server/serve.js';
 import { addModelFlags, type ModelFlags, modelOptions } from '../model-flags.js';
-import { progressLine } from '../packages.js';
+import { BUNDLED, progressLine } from '../packages.js';
 import { type ServerFlags, serverOptions } from '../serve-options.js';
 import { EXIT, numberArgument, print } from '../support.js';
 
@@ -24,6 +24,7 @@ Endpoints: docs/http.md, or /docs on the server. TURNOUT_API_KEY is a key too wh
 
 /** `turnout serve`: a package over HTTP, with a dashboard. */
 export const serveCommand = addModelFlags(new Command('serve'), 'inline')
+  .argument('[dir]', 'folder of the package', BUNDLED)
   .description('Serve a package over HTTP: dashboard, OpenAI and Open Inference Protocol endpoints, metrics.')
   .option('--host <address>', 'address to listen on (default 127.0.0.1); others than loopback need a key')
   .option('--port <number>', 'port to listen on (default 8080); 0 takes a free one', numberArgument)
@@ -40,15 +41,15 @@ export const serveCommand = addModelFlags(new Command('serve'), 'inline')
   .option('--decode-rows <number>', 'sequences that decode in one step (default 64)', numberArgument)
   .option('--chunk-rows <number>', 'rows of one prompt in one step beside them (default 64)', numberArgument)
   .option('--cache-blocks <number>', 'cache blocks of all sequences together (default 4096)', numberArgument)
-  .option('--json-limit <bytes>', 'of a body in JSON (default 4 MiB)', numberArgument)
+  .option('--json-limit <bytes>', 'of a body in JSON (default 1 MiB)', numberArgument)
   .option('--body-limit <bytes>', 'of a body with binary tensors (default 32 MiB)', numberArgument)
   .option('--log', 'a line of JSON for each request, on standard error')
   .addHelpText('after', EXAMPLES)
   .action(run);
 
-async function run(flags: Flags): Promise<void> {
+async function run(folder: string, flags: Flags): Promise<void> {
   const ending = endSignal();
-  const server = await open(flags);
+  const server = await open(folder, flags);
   await print(
     `turnout serves ${server.engine.info.manifest.name} on ${server.url} (dashboard), ${server.url}/docs (endpoints)`,
   );
@@ -58,7 +59,7 @@ async function run(flags: Flags): Promise<void> {
 }
 
 /** Says on the terminal how far opening is. */
-async function open(flags: Flags): Promise<Server> {
+async function open(folder: string, flags: Flags): Promise<Server> {
   const { decodeRows, chunkRows, cacheBlocks } = flags;
   const given = Object.entries({ decodeRows, chunkRows, cacheBlocks }).filter(
     ([, value]) => value !== undefined,
@@ -71,7 +72,7 @@ async function open(flags: Flags): Promise<Server> {
     onProgress: (what, done, total) => progress.update(`${words[what]}: ${done} of ${total}`),
   };
   try {
-    return await serve(flags.package, { ...options, server: await serverOptions(flags) });
+    return await serve(folder, { ...options, server: await serverOptions(flags) });
   } finally {
     progress.clear();
   }

@@ -6,9 +6,12 @@ import { drawStages } from './stages.js';
 import type { Style } from './style.js';
 import { drawTokens, drawTokenTable } from './tokens.js';
 
+/** What is drawn of a generation. */
+type Drawn = Pick<GenerateResult, 'prompt' | 'text' | 'tokens' | 'reason' | 'times' | 'routing'>;
+
 /** The routing of a generation for a terminal: each token's experts, the layer x expert heat map, and the time of each stage. */
 export function drawGeneration(
-  result: GenerateResult,
+  result: Drawn,
   names: readonly string[],
   { style, table }: { style: Style; table: boolean },
 ): string {
@@ -43,7 +46,7 @@ function row(routing: Routing): { shares: number[]; note: string } {
 }
 
 /** A generation as plain data, for programs. */
-export function generationJson(prompt: string, result: GenerateResult, names: readonly string[]) {
+export function generationJson(prompt: string, result: Drawn, names: readonly string[]) {
   const { text, tokens, reason, times, routing } = result;
   return {
     prompt,

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { TurnoutError } from '../../errors.js';
+import { jsonAnswer, textAnswer } from '../answer-schemas.js';
 import type { ServerContext } from '../context.js';
 import { EventStream } from '../event-stream.js';
 import { routingBody, statusBody } from '../observed.js';
@@ -21,15 +22,27 @@ export async function observeEndpoints(
   app.addHook('preClose', async () => feed.close());
   const tags = ['Routing'];
 
-  app.get('/v1/status', { schema: { summary: 'Engine, queue and lanes', tags } }, async () =>
-    statusBody(context, await observer.snapshot()),
+  app.get(
+    '/v1/status',
+    { schema: { summary: 'Engine, queue and lanes', tags, response: jsonAnswer('The status') } },
+    async () => statusBody(context, await observer.snapshot()),
   );
   app.get(
     '/v1/routing',
-    { schema: { summary: 'Loads, drops, losses and imbalance of each layer', tags } },
+    {
+      schema: {
+        summary: 'Loads, drops, losses and imbalance of each layer',
+        tags,
+        response: jsonAnswer('The layers'),
+      },
+    },
     async () => routingBody(context, await observer.snapshot()),
   );
-  const events = { summary: 'The same and the status, each second, as server-sent events', tags };
+  const events = {
+    summary: 'The same and the status, each second',
+    tags,
+    response: textAnswer('Server-sent events', 'text/event-stream'),
+  };
   // HEAD would never end.
   app.get('/v1/routing/events', { schema: events, exposeHeadRoute: false }, async (_, reply) => {
     feed.checkRoom();
@@ -40,12 +53,21 @@ export async function observeEndpoints(
     summary: 'The routing of one text, optionally under another rule',
     tags,
     body: TraceRequest,
+    response: jsonAnswer('The routing, token by token'),
   };
   app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async (request, reply) =>
     traceText(context, request.body, clientGone(request, reply)),
   );
-  app.get('/metrics', { schema: { summary: 'Prometheus text', tags: ['Metrics'] } }, async (_, reply) =>
-    reply.type(metrics.contentType).send(await metrics.text()),
+  app.get(
+    '/metrics',
+    {
+      schema: {
+        summary: 'Numbers for Prometheus',
+        tags: ['Metrics'],
+        response: textAnswer('Prometheus text', 'text/plain'),
+      },
+    },
+    async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()),
   );
 }
 
@@ -69,8 +91,8 @@ class Feed {
 
   add(stream: EventStream): void {
     this.#streams.add(stream);
-    this.#timer ??= setInterval(() => void this.#tick(), EVENT_MS);
-    void this.#tick();
+    this.#timer ??= setInterval(() => this.#tick(), EVENT_MS);
+    void this.#send([stream]);
   }
 
   close(): void {
@@ -80,19 +102,23 @@ class Feed {
     this.#streams.clear();
   }
 
-  async #tick(): Promise<void> {
+  #tick(): void {
     for (const stream of this.#streams) if (stream.closed) this.#streams.delete(stream);
     if (this.#streams.size === 0) {
       clearInterval(this.#timer);
       this.#timer = undefined;
       return;
     }
+    void this.#send([...this.#streams]);
+  }
+
+  async #send(streams: readonly EventStream[]): Promise<void> {
     // An engine that does not answer in time has no event this second.
     const snapshot = await this.#context.observer.snapshot().catch(() => undefined);
     if (!snapshot) return;
     const routing = JSON.stringify(routingBody(this.#context, snapshot));
     const status = JSON.stringify(statusBody(this.#context, snapshot));
-    for (const stream of this.#streams) {
+    for (const stream of streams) {
       stream.send(routing, 'routing');
       stream.send(status, 'status');
     }

@@ -6,6 +6,7 @@ import type { ServerContext } from '../context.js';
 import { clientGone } from '../signals.js';
 import { startGeneration } from '../tracing.js';
 import { answerStream, answerWhole } from './answer.js';
+import { ANSWERS } from './answers.js';
 import { ChatShape, chatJob } from './chat.js';
 import { CompletionShape, completionJob } from './completions.js';
 import type { Job } from './job.js';
@@ -21,18 +22,32 @@ export async function openaiEndpoints(
   const created = Math.floor(context.startedAt / 1000);
   const model = { id: manifest.name, object: 'model', created, owned_by: 'turnout' };
 
-  app.get('/v1/models', { schema: { summary: 'The package', tags: ['OpenAI'] } }, async () => ({
-    object: 'list',
-    data: [model],
-  }));
+  app.get(
+    '/v1/models',
+    { schema: { summary: 'The package', tags: ['OpenAI'], response: ANSWERS.models } },
+    async () => ({
+      object: 'list',
+      data: [model],
+    }),
+  );
 
-  const named = { summary: 'One model', tags: ['OpenAI'], params: Type.Object({ id: Type.String() }) };
+  const named = {
+    summary: 'One model',
+    tags: ['OpenAI'],
+    params: Type.Object({ id: Type.String() }),
+    response: ANSWERS.model,
+  };
   app.get<{ Params: { id: string } }>('/v1/models/:id', { schema: named }, async ({ params }) => {
     checkModel(params.id, manifest.name);
     return model;
   });
 
-  const completion = { summary: 'Continues prompts', tags: ['OpenAI'], body: CompletionRequest };
+  const completion = {
+    summary: 'Continues prompts',
+    tags: ['OpenAI'],
+    body: CompletionRequest,
+    response: ANSWERS.completion,
+  };
   app.post<{ Body: CompletionBody }>('/v1/completions', { schema: completion }, async (request, reply) => {
     checkModel(request.body.model, manifest.name);
     const job = completionJob(request.body);
@@ -44,6 +59,7 @@ export async function openaiEndpoints(
     summary: 'Answers messages, where the package has a chat template',
     tags: ['OpenAI'],
     body: ChatRequest,
+    response: ANSWERS.chat,
   };
   app.post<{ Body: ChatBody }>('/v1/chat/completions', { schema: chat }, async (request, reply) => {
     checkModel(request.body.model, manifest.name);

@@ -1,10 +1,11 @@
+import { setMaxListeners } from 'node:events';
 import { performance } from 'node:perf_hooks';
-import type { Span } from '@opentelemetry/api';
+
 import type { GenerateResult, Piece } from '../../model/generate.js';
 import { waterfallOf } from '../../model/waterfall.js';
 import type { ServerContext } from '../context.js';
 import type { FinishedReason } from '../metrics.js';
-import { endGeneration, traceWaterfall } from '../tracing.js';
+import { endGeneration, type Span, traceWaterfall } from '../tracing.js';
 import { blocksOf, withPlace } from '../work.js';
 import type { Job, Prompt } from './job.js';
 import { usageOf } from './tokens.js';
@@ -63,7 +64,10 @@ async function runAll(
   return withPlace(context, { ...demand, signal: owner.signal }, async ({ signal, timeoutMs, waitedMs }) => {
     listener?.onStart();
     const failed = new AbortController();
-    const limits = { signal: AbortSignal.any([signal, failed.signal]), timeoutMs };
+    const stop = AbortSignal.any([signal, failed.signal]);
+    // Each sequence listens to it; Node warns of more than ten.
+    setMaxListeners(choices.length + 1, stop);
+    const limits = { signal: stop, timeoutMs };
     const { experts, weights, drops } = job.routing;
     const record = experts || weights || drops || context.recordings.wants(owner.keyNumber);
     const results = choices.map(async (prompt, choice) => {

@@ -36,9 +36,7 @@ export class LogprobsWriter {
     return {
       tokens: tokens.map(({ id }) => tokenText(id)),
       token_logprobs: tokens.map(({ logprob }) => logprob),
-      top_logprobs: tokens.map(({ top }) =>
-        top ? Object.fromEntries(top.map(({ token, logprob }) => [tokenText(token), logprob])) : null,
-      ),
+      top_logprobs: tokens.map(topByText),
       text_offset: tokens.map(({ id }) => this.#next(id)),
       bytes: tokens.map(({ id }) => tokenBytes(id)),
     };
@@ -51,6 +49,13 @@ export class LogprobsWriter {
     this.#offset += text.length;
     return at;
   }
+}
+
+/** The alternatives and the token itself, which may be one of them; null of the first token of a prompt. */
+function topByText({ id, logprob, top = [] }: TextToken): Record<string, number> | null {
+  if (logprob === null) return null;
+  const all = top.map((other) => [tokenText(other.token), other.logprob] as const);
+  return Object.fromEntries([...all, [tokenText(id), logprob]]);
 }
 
 /** Log-probabilities in the shape of /v1/chat/completions. */
