@@ -9,6 +9,7 @@ import Fastify, {
 } from 'fastify';
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
+import { addBodyBudget } from './body-budget.js';
 import type { ServerContext } from './context.js';
 import { dashboard } from './dashboard.js';
 import { addDocs } from './docs.js';
@@ -63,6 +64,7 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   // Before the keys are asked for: browsers send none with the question whether they may call.
   if (options.corsOrigins.length > 0) await app.register(cors, corsOf(options));
   addAccess(app, options);
+  addBodyBudget(app, options);
   await app.register(helmet, { contentSecurityPolicy: { directives: CONTENT_SECURITY } });
   await addDocs(app, context);
   if (options.rateLimit !== Number.POSITIVE_INFINITY) await app.register(rateLimit, limitOf(options));

@@ -60,8 +60,19 @@ describe('keys', () => {
   });
 
   it('are not asked for by what tells nothing of requests', async () => {
-    expect((await keyed.ask('/docs/openapi.json')).status).toBe(200);
-    expect((await keyed.ask('/docs/')).status).toBe(200);
+    const open = [
+      '/',
+      '/assets/style.css',
+      '/docs/',
+      '/docs/openapi.json',
+      '/v2/health/live',
+      '/v2/health/ready',
+    ];
+    for (const path of open) expect([path, (await keyed.ask(path)).status]).toEqual([path, 200]);
+    for (const path of ['/v2', '/v2/models/babel']) {
+      const { status, body } = await keyed.ask(path);
+      expect([status, body.error]).toEqual([401, expect.stringMatching(/^TURNOUT_UNAUTHORIZED: /)]);
+    }
   });
 
   it.each([

@@ -5,7 +5,7 @@ import Fastify from 'fastify';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { deferred } from '#turnout/experts/deferred.js';
 import { EventStream } from '#turnout/server/event-stream.js';
-import { greedy, openServer } from '../support/server.js';
+import { greedy, openServer, serverForTest } from '../support/server.js';
 
 type Opened = Awaited<ReturnType<typeof openServer>>;
 let client: Opened;
@@ -109,6 +109,37 @@ async function untilClosed(socket: Socket): Promise<number> {
   if (!socket.closed) await once(socket, 'close');
   return performance.now() - started;
 }
+
+describe('bodies', { timeout: 20_000 }, () => {
+  it('of all clients together are bounded: those above the bound are told to come back', async () => {
+    const own = await serverForTest({ bodyLimit: 65_536, jsonLimit: 65_536 });
+    const short = { ...greedy('In the ', 1), user: 'x'.repeat(60_000) };
+    const answered = async () => {
+      const { status, headers } = await own.ask('/v1/completions', short);
+      if (status === 429) expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+      return status;
+    };
+    expect(await answered()).toBe(200);
+    const sockets = await Promise.all(Array.from({ length: 8 }, () => connection(own)));
+    for (const socket of sockets) socket.write(post(LONG, '/v1/completions', 65_000));
+    // Each of these must come before the next that could take its room.
+    await sleep(500);
+    expect(await answered()).toBe(429);
+    // Small ones are let in all the same.
+    expect(await own.complete('In the ', 1)).toHaveLength(1);
+    for (const socket of sockets) socket.destroy();
+    await vi.waitFor(async () => expect(await answered()).toBe(200), 5000);
+    // What is over is not counted any more, also behind another request of a connection that ends.
+    for (let i = 0; i < 20; i++) {
+      const socket = await connection(own);
+      socket.write(post({ ...LONG, ...short }) + post({ ...LONG, ...short }));
+      await sleep(10);
+      socket.destroy();
+    }
+    await vi.waitFor(async () => expect(await answered()).toBe(200), 5000);
+    await until(own, [0, 0, 0]);
+  });
+});
 
 describe('slow clients', { timeout: 30_000 }, () => {
   it.each([
