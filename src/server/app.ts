@@ -10,6 +10,7 @@ import Fastify, {
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
 import { addBodyBudget } from './body-budget.js';
+import { addStall, answerUnreadable } from './connections.js';
 import type { ServerContext } from './context.js';
 import { dashboard } from './dashboard.js';
 import { addDocs } from './docs.js';
@@ -21,7 +22,6 @@ import { servedModels } from './inference-protocol/models.js';
 import { addJsonParser, addValidator } from './json-body.js';
 import { openaiEndpoints } from './openai/endpoints.js';
 import type { CheckedOptions } from './options.js';
-import { answerUnreadable } from './unreadable.js';
 
 /** Bytes of all headers of a request together. */
 const MAX_HEADER_BYTES = 16 * 1024;
@@ -101,18 +101,6 @@ function corsOf({ corsOrigins }: CheckedOptions) {
     exposedHeaders: ['Retry-After', 'Inference-Header-Content-Length'],
     strictPreflight: false,
   };
-}
-
-/** Ends connections whose client takes nothing of its answer for a while. Streams look after themselves. */
-function addStall(app: FastifyInstance, stallMs: number): void {
-  app.addHook('onSend', async (_, { raw }) => {
-    const { socket } = raw;
-    raw.setTimeout(stallMs);
-    // Another request of the same connection may be computing for longer.
-    raw.once('finish', () => {
-      if (socket?.timeout === stallMs) socket.setTimeout(0);
-    });
-  });
 }
 
 function limitOf({ rateLimit: max }: CheckedOptions) {

@@ -23,6 +23,8 @@ export class EventStream {
       'x-accel-buffering': 'no',
     });
     this.#raw.flushHeaders();
+    // Another answer of this connection may have left its own.
+    this.#raw.setTimeout(0);
   }
 
   get closed(): boolean {
