@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { EngineThread } from '#turnout/model/engine-thread.js';
@@ -175,7 +175,7 @@ describe('an engine in a thread that ends', { timeout: 60_000 }, () => {
 
 /** A process that ends at a moment of its computation; onnxruntime-node would have it abort. */
 async function exitWhileComputing(...args: string[]) {
-  const program = join(import.meta.dirname, '..', 'support', 'exit-while-computing.mjs');
+  const program = fileURLToPath(new URL('../support/exit-while-computing.mjs', import.meta.url));
   const child = spawn(process.execPath, [program, BABEL, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
   const [[code, signal], err] = await Promise.all([once(child, 'close'), text(child.stderr)]);
   return { code, signal, err };

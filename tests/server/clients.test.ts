@@ -130,7 +130,7 @@ describe('bodies', { timeout: 20_000 }, () => {
     for (const socket of sockets) socket.destroy();
     await vi.waitFor(async () => expect(await answered()).toBe(200), 5000);
     // What is over is not counted any more, also behind another request of a connection that ends.
-    for (let i = 0; i < 20; i++) {
+    for (let i = 0; i < 10; i++) {
       const socket = await connection(own);
       socket.write(post({ ...LONG, ...short }) + post({ ...LONG, ...short }));
       await sleep(10);
@@ -192,7 +192,7 @@ describe('slow clients', { timeout: 30_000 }, () => {
     const socket = await connection(client);
     socket.pause();
     socket.write('GET /docs/openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n'.repeat(count));
-    await sleep(4000);
+    await sleep(3000);
     let bytes = 0;
     socket.on('data', (part) => {
       bytes += part.length;
@@ -250,7 +250,7 @@ describe('an event stream', { timeout: 30_000 }, () => {
 
   it('waits for a client that reads slowly', async () => {
     const { stream, socket } = await eventServer(1200);
-    const EVENTS = 7800;
+    const EVENTS = 7000;
     for (let i = 0; i < EVENTS; i++) stream.send(KB);
     stream.end();
     const all = EVENTS * 1008;
