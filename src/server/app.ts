@@ -61,11 +61,11 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   addJsonParser(app, options.jsonLimit);
   addErrors(app, context);
   addStall(app, stallMs);
+  await app.register(helmet, { contentSecurityPolicy: { directives: CONTENT_SECURITY } });
   // Before the keys are asked for: browsers send none with the question whether they may call.
   if (options.corsOrigins.length > 0) await app.register(cors, corsOf(options));
   addAccess(app, options);
   addBodyBudget(app, options);
-  await app.register(helmet, { contentSecurityPolicy: { directives: CONTENT_SECURITY } });
   await addDocs(app, context);
   if (options.rateLimit !== Number.POSITIVE_INFINITY) await app.register(rateLimit, limitOf(options));
   for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {

@@ -46,6 +46,7 @@ describe('keys', () => {
       const { status, headers: answered, body } = await keyed.ask(path, undefined, { headers });
       expect([path, status]).toEqual([path, 401]);
       expect(answered.get('www-authenticate')).toMatch(/^Bearer/);
+      expect(answered.get('x-content-type-options')).toBe('nosniff');
       expect(body.error).toMatchObject({ type: 'authentication_error', code: 'TURNOUT_UNAUTHORIZED' });
     }
     const posted = await keyed.ask('/v1/completions', greedy('a', 1), { headers });
