@@ -1,5 +1,6 @@
 import { subscribe } from 'node:diagnostics_channel';
 import { parentPort, type Transferable, workerData } from 'node:worker_threads';
+import { TurnoutError } from '../errors.js';
 import { describe } from '../experts/remote-error.js';
 import { ending, type GuardState, hold } from '../experts/thread-guard.js';
 import type { LayerEvent } from '../moe-layer.js';
@@ -37,12 +38,13 @@ class Outbox {
 
   add(event: EngineEvent, transfer: readonly Transferable[] = []): void {
     // Not setImmediate: the model's next session is run there, ahead of it.
-    if (this.#events.length === 0) process.nextTick(() => this.#flush());
+    if (this.#events.length === 0) process.nextTick(() => this.flush());
     this.#events.push(event);
     this.#transfer.push(...transfer);
   }
 
-  #flush(): void {
+  flush(): void {
+    if (this.#events.length === 0) return;
     const [events, transfer] = [this.#events, this.#transfer];
     this.#events = [];
     this.#transfer = [];
@@ -50,7 +52,27 @@ class Outbox {
   }
 }
 
+/** Keeps the thread from being ended while anything in it computes, also for nobody any more. */
+class Work {
+  #count = 0;
+  #idle: (() => void) | undefined;
+
+  change(more: boolean): void {
+    this.#count += more ? 1 : -1;
+    hold(guard, this.#count > 0);
+    if (this.#count === 0) this.#idle?.();
+  }
+
+  async idle(): Promise<void> {
+    if (this.#count === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+}
+
 class Host {
+  readonly #work: Work;
   readonly #model: MoeModel;
   readonly #layers: readonly LayerCalls[];
   readonly #history = new LoadHistory();
@@ -58,8 +80,9 @@ class Host {
   /** What stops each request under way. */
   readonly #active = new Map<number, AbortController>();
 
-  constructor(model: MoeModel) {
+  constructor(model: MoeModel, work: Work) {
     this.#model = model;
+    this.#work = work;
     this.#layers = model.program.layers.map((layer) => new LayerCalls(layer));
     subscribe('turnout:layer', (message) => {
       // Calls under another rule than the model's are one request's alone.
@@ -72,7 +95,7 @@ class Host {
     const { id } = request;
     const stop = new AbortController();
     this.#active.set(id, stop);
-    hold(guard, true);
+    this.#work.change(true);
     try {
       const [value, transfer] = await this.#answer(request, stop.signal);
       if (!stop.signal.aborted) this.#outbox.add({ id, value }, transfer);
@@ -80,7 +103,7 @@ class Host {
       if (!stop.signal.aborted) this.#outbox.add({ id, error: describe(error) });
     } finally {
       this.#active.delete(id);
-      if (this.#active.size === 0) hold(guard, false);
+      this.#work.change(false);
     }
   }
 
@@ -88,8 +111,11 @@ class Host {
     this.#active.get(id)?.abort();
   }
 
+  /** Layers called alone and engines under another rule are not the model's own to wait for. */
   async close(): Promise<void> {
+    await this.#work.idle();
     await this.#model.close();
+    this.#outbox.flush();
   }
 
   stopAll(): void {
@@ -104,7 +130,9 @@ class Host {
         return this.#score(request, signal);
       case 'layer': {
         const { layer, x, logits } = request;
-        const answer = await this.#layers[layer]!.run({ x, signal, ...(logits && { logits }) });
+        const calls = this.#layers[layer];
+        if (!calls) throw noLayer(layer, this.#layers.length);
+        const answer = await calls.run({ x, signal, ...(logits && { logits }) });
         return [answer, [answer.y.data.buffer as ArrayBuffer]];
       }
       case 'snapshot':
@@ -133,17 +161,23 @@ class Host {
   }
 }
 
+function noLayer(layer: number, layers: number): TurnoutError {
+  return new TurnoutError('TURNOUT_INPUT_INVALID', `expected a layer from 0 to ${layers - 1}, got ${layer}`);
+}
+
 async function open(): Promise<void> {
+  const work = new Work();
   const progress = (what: 'files' | 'processes') => (done: number, total: number) =>
     send({ kind: 'progress', what, done, total });
   const model = await MoeModel.open(folder, {
     ...options,
+    engine: { ...options.engine, onStep: (computes) => work.change(computes) },
     onProgress: progress('files'),
     ...(options.backend === 'processes' && {
       start: { ...options.start, onProgress: progress('processes') },
     }),
   });
-  const host = new Host(model);
+  const host = new Host(model, work);
   port.on('message', (message: ToEngine) => {
     if (message.kind === 'stop') host.stop(message.id);
     else if (message.kind === 'close') void host.close().then(() => leave());

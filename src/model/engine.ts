@@ -18,6 +18,8 @@ export interface EngineOptions {
   readonly chunkRows?: number;
   /** Cache blocks in use at once, at most. A sequence waits until what it may need in the end is free. */
   readonly cacheBlocks?: number;
+  /** Told when a step begins and when it is over: for those who must not end this thread while it computes. */
+  readonly onStep?: (computes: boolean) => void;
 }
 
 /** What an engine has, and what it has done. */
@@ -55,6 +57,7 @@ export class Engine {
   readonly #pools: ReadonlyMap<string, BlockPool>;
   readonly #decodeRows: number;
   readonly #chunkRows: number;
+  readonly #onStep: EngineOptions['onStep'];
   /** Admitted sequences, the one that has waited longest for its turn first. */
   #running: Sequence[] = [];
   /** Sequences that wait for cache blocks, in order of arrival. */
@@ -76,6 +79,7 @@ export class Engine {
     );
     this.#decodeRows = atLeastOne('decodeRows', options.decodeRows ?? 64);
     this.#chunkRows = atLeastOne('chunkRows', options.chunkRows ?? 128);
+    this.#onStep = options.onStep;
   }
 
   /** Sequences that run or wait. */
@@ -175,11 +179,20 @@ export class Engine {
     const spans = this.#schedule();
     if (spans.length === 0) return { rows: 0, sequences: 0 };
     const batch = this.#batch(spans, options);
-    const result = await this.program.run(batch);
+    const result = await this.#run(batch);
     this.#counts.add(batch.ids.length, result.times);
     this.#commit(batch, result);
     this.#sweep();
     return { rows: batch.ids.length, sequences: spans.length, times: result.times };
+  }
+
+  async #run(batch: StepBatch): Promise<StepResult> {
+    this.#onStep?.(true);
+    try {
+      return await this.program.run(batch);
+    } finally {
+      this.#onStep?.(false);
+    }
   }
 
   /** Frees what ended sequences held. */
