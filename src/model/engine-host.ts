@@ -15,6 +15,7 @@ import type {
   ToEngine,
 } from './engine-messages.js';
 import { takeSnapshot } from './engine-snapshot.js';
+import type { Piece } from './generate.js';
 import { LayerCalls } from './layer-calls.js';
 import { MoeModel } from './moe-model.js';
 
@@ -41,6 +42,12 @@ class Outbox {
     if (this.#events.length === 0) process.nextTick(() => this.flush());
     this.#events.push(event);
     this.#transfer.push(...transfer);
+  }
+
+  /** Ahead of the others in its message: a client waits longest for the first of its text. */
+  addFirst(event: EngineEvent): void {
+    this.add(event);
+    this.#events.unshift(this.#events.pop()!);
   }
 
   flush(): void {
@@ -146,9 +153,18 @@ class Host {
   ): Promise<Requests['generate']['answer']> {
     const { report, ...own } = options;
     const generation = this.#model.generate(prompt, { ...own, signal });
-    if (pieces) for await (const piece of generation) this.#outbox.add({ id, piece });
+    if (pieces) await this.#sendPieces(id, generation);
     const result = await generation.result();
     return report ? { ...result, reports: result.routing.map((routing) => reportRouting(routing)) } : result;
+  }
+
+  async #sendPieces(id: number, pieces: AsyncIterable<Piece>): Promise<void> {
+    let first = true;
+    for await (const piece of pieces) {
+      if (first) this.#outbox.addFirst({ id, piece });
+      else this.#outbox.add({ id, piece });
+      first = false;
+    }
   }
 
   async #score(
