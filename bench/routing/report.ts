@@ -1,0 +1,60 @@
+import { environment } from '../support/measure.js';
+import { paretoFront } from './front.js';
+import { hashOf } from './hash.js';
+import type { Report, ReportRow, Row } from './report-schema.js';
+import type { Source } from './source.js';
+
+/** What every report says, because it is easily read as more than it is. */
+const SWAP_NOTE =
+  'A rule that is swapped in at inference measures how this model bears the swap, not the merit of the rule in training.';
+const ACAUSAL_NOTE =
+  'Rules that are not causal look at later tokens: they cannot generate, and stay off the Pareto front of this causal model.';
+const NO_QUALITY_NOTE =
+  'Logits alone: no model computes, so quality is not known, and there is no Pareto front.';
+
+/** What the figures depend on beside the source. */
+export type Settings = Readonly<Record<string, unknown>>;
+
+/** SHA-256 of all that decides the routing figures. */
+export function inputsHash(source: Source, settings: Settings): string {
+  return hashOf(JSON.stringify({ source: source.description, costs: source.costs ?? null, settings }));
+}
+
+export interface ReportParts {
+  readonly source: Source;
+  readonly inputs: string;
+  readonly settings: Settings;
+  readonly baselineId: string | undefined;
+  /** From before the sweep. */
+  readonly before: ReturnType<typeof environment>;
+  readonly seconds: number;
+}
+
+export function reportOf(rows: readonly Row[], parts: ReportParts): Report {
+  const { source, inputs, settings, before, seconds } = parts;
+  const quality = rows.some((row) => row.quality !== null);
+  return {
+    format: 'turnout-bench-routing',
+    version: 1,
+    notes: quality ? [SWAP_NOTE, ...(source.causal ? [ACAUSAL_NOTE] : [])] : [NO_QUALITY_NOTE],
+    inputs,
+    source: { ...source.description },
+    settings: { ...settings },
+    seconds,
+    ...before,
+    loadAverageAfter: environment().loadAverage,
+    causal: source.causal,
+    rows: markFront(rows, parts),
+  };
+}
+
+function markFront(rows: readonly Row[], { source, baselineId }: ReportParts): ReportRow[] {
+  const eligible = rows.filter(
+    (row) => row.quality !== null && row.cost !== null && (row.causal || !source.causal),
+  );
+  const front = paretoFront(
+    eligible.map(({ quality, cost }) => ({ bits: quality!.bitsPerByte, cost: cost!.flopsPerToken })),
+  );
+  const best = new Set(eligible.filter((_, i) => front[i]));
+  return rows.map((row) => ({ ...row, baseline: row.id === baselineId, onFront: best.has(row) }));
+}
