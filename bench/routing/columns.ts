@@ -32,7 +32,7 @@ export const COLUMNS: readonly Column[] = [
     show: signed,
   },
   {
-    name: '+-',
+    name: 'error',
     about: 'standard error of the change over the sequences',
     value: ({ quality }) => quality?.changeError ?? undefined,
     show: fixed(4),
@@ -51,12 +51,12 @@ export const COLUMNS: readonly Column[] = [
   },
   {
     name: 'drop%',
-    about: 'share of the assignments that were dropped',
+    about: 'share of the assignments that were dropped, by capacity or by a rule on later choices',
     value: ({ drops }) => drops.dropRate,
     show: percent,
   },
   {
-    name: 'lost%',
+    name: 'skip%',
     about: 'share of the tokens that a layer gave no expert',
     value: ({ drops, tokens, layers }) => drops.tokensDropped / (tokens * layers.length),
     show: percent,
@@ -72,6 +72,12 @@ export const COLUMNS: readonly Column[] = [
     name: 'maxvio',
     about: 'load: largest over mean, less 1',
     value: ({ load }) => load.maxVio,
+    show: fixed(3),
+  },
+  {
+    name: 'callvio',
+    about: 'maxvio of single calls, meaned',
+    value: ({ load }) => load.callMaxVio,
     show: fixed(3),
   },
   {

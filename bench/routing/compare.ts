@@ -27,6 +27,7 @@ export interface Comparison {
 export function compareReports(before: Report, after: Report): Comparison {
   const old = new Map(before.rows.map((row) => [row.id, row]));
   const now = new Set(after.rows.map(({ id }) => id));
+  const noise = Math.max(noiseOf(before), noiseOf(after));
   const both = after.rows.filter(({ id }) => old.has(id));
   return {
     sameInputs: before.inputs === after.inputs,
@@ -35,7 +36,7 @@ export function compareReports(before: Report, after: Report): Comparison {
     changed: both
       .map((row) => {
         const was = old.get(row.id)!;
-        return { row, routing: routingChanges(was, row), times: timeChanges(was.times, row.times) };
+        return { row, routing: routingChanges(was, row), times: timeChanges(was.times, row.times, noise) };
       })
       .filter(({ routing, times }) => routing.length + times.length > 0),
     added: after.rows.filter(({ id }) => !old.has(id)),
@@ -60,11 +61,17 @@ function* numbers(value: unknown, path: string): Generator<[string, number]> {
   for (const [key, item] of Object.entries(value)) yield* numbers(item, path === '' ? key : `${path}.${key}`);
 }
 
-/** The call, where not even the spreads (p10 to p90) touch. A single sample has no spread, and tells nothing. */
-function timeChanges(before: Times, after: Times): Change[] {
+/** How many times as long the same call may take in one run. */
+function noiseOf({ reference: { p10, p90 } }: Report): number {
+  return p90 / p10;
+}
+
+/** The call, where not even the spreads (p10 to p90) touch, and the medians are further apart than the machine wavers. */
+function timeChanges(before: Times, after: Times, noise: number): Change[] {
   const [was, is] = [before.call, after.call];
   const apart = was.p90 < is.p10 || is.p90 < was.p10;
-  if (!apart || was.samples < 2 || is.samples < 2) return [];
+  const ratio = Math.max(was.p50, is.p50) / Math.min(was.p50, is.p50);
+  if (!apart || ratio <= noise) return [];
   return [{ figure: 'times.call.p50', before: was.p50, after: is.p50 }];
 }
 

@@ -1,5 +1,6 @@
 import Type, { type Static } from 'typebox';
 import { TurnoutError } from '../../src/errors.js';
+import { DROP_REASONS } from '../../src/router/routing.js';
 import { checker } from '../../src/schema.js';
 import { matrix } from '../../src/tensor.js';
 import type { LayerCost } from './cost.js';
@@ -96,9 +97,17 @@ function readRequest({ layers }: Recording, request: RecordedRequest, where: str
         weights: new Float32Array(bytesOf(layer.weights, 4 * size, `${at}.weights`)),
         drops: new Uint8Array(bytesOf(layer.drops, size, `${at}.drops`)),
       };
+      checkDrops(given.drops, `${at}.drops`);
       return { logits: matrix(logits, tokens, experts), given };
     }),
   };
+}
+
+function checkDrops(drops: Uint8Array, where: string): void {
+  const wrong = drops.find((reason) => reason >= DROP_REASONS.length);
+  if (wrong === undefined) return;
+  const message = `recording: ${where}: expected numbers from 0 to ${DROP_REASONS.length - 1}, got ${wrong}`;
+  throw new TurnoutError('TURNOUT_INPUT_INVALID', message, { got: wrong });
 }
 
 /** Base64 -> a buffer of its own: views of numbers must be aligned. */

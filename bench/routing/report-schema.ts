@@ -43,9 +43,8 @@ const LayerFigures = Type.Object({
 
 const Percentiles = Type.Object({ p50: Type.Number(), p99: Type.Number() });
 
-const Times = Type.Object({
-  tokensPerSecond: Type.Number(),
-  call: Type.Object(
+const Spread = (description: string) =>
+  Type.Object(
     {
       p10: Type.Number(),
       p50: Type.Number(),
@@ -53,8 +52,12 @@ const Times = Type.Object({
       p99: Type.Number(),
       samples: Type.Integer(),
     },
-    { description: 'Milliseconds of a call through the whole model; the spread is from p10 to p90.' },
-  ),
+    { description },
+  );
+
+const Times = Type.Object({
+  tokensPerSecond: Type.Number(),
+  call: Spread('Milliseconds of a call through the whole model; the spread is from p10 to p90.'),
   stages: Type.Record(Type.String(), Percentiles, {
     description: 'Milliseconds of each stage in one layer of a call; of the trunk, in the whole call.',
   }),
@@ -79,7 +82,8 @@ export const Row = Type.Object({
   quality: Type.Union([Quality, Type.Null()]),
   drops: Drops,
   load: Type.Record(Type.String(), Type.Number(), {
-    description: 'Of the load before drops: means over the layers; dead: experts of all layers.',
+    description:
+      'Of the load before drops, summed over the calls: means over the layers; dead: experts of all layers; callMaxVio: of each call, meaned.',
   }),
   losses: Losses,
   cost: Type.Union([
@@ -114,6 +118,9 @@ export const Report = Type.Object({
   versions: Type.Record(Type.String(), Type.String()),
   loadAverage: Type.Array(Type.Number()),
   loadAverageAfter: Type.Array(Type.Number()),
+  reference: Spread(
+    'Milliseconds of the first call of the first rule, measured again and again through the run: the noise of the machine.',
+  ),
   causal: Type.Boolean({ description: 'Whether the model generates token by token.' }),
   rows: Type.Array(ReportRow),
 });

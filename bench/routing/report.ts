@@ -3,6 +3,8 @@ import { paretoFront } from './front.js';
 import { hashOf } from './hash.js';
 import type { Report, ReportRow, Row } from './report-schema.js';
 import type { Source } from './source.js';
+import type { Swept } from './sweep.js';
+import { spreadOf } from './times.js';
 
 /** What every report says, because it is easily read as more than it is. */
 const SWAP_NOTE =
@@ -30,22 +32,45 @@ export interface ReportParts {
   readonly seconds: number;
 }
 
-export function reportOf(rows: readonly Row[], parts: ReportParts): Report {
+export function reportOf({ rows, reference }: Swept, parts: ReportParts): Report {
   const { source, inputs, settings, before, seconds } = parts;
   const quality = rows.some((row) => row.quality !== null);
   return {
     format: 'turnout-bench-routing',
     version: 1,
-    notes: quality ? [SWAP_NOTE, ...(source.causal ? [ACAUSAL_NOTE] : [])] : [NO_QUALITY_NOTE],
+    notes: [
+      ...(quality ? [SWAP_NOTE, ...(source.causal ? [ACAUSAL_NOTE] : [])] : [NO_QUALITY_NOTE]),
+      ...noiseNote(reference),
+    ],
     inputs,
     source: { ...source.description },
     settings: { ...settings },
     seconds,
     ...before,
     loadAverageAfter: environment().loadAverage,
+    reference: spreadOf(reference),
     causal: source.causal,
     rows: markFront(rows, parts),
   };
+}
+
+/** From p10 to p90 a quiet machine stays within this. */
+const QUIET = 1.3;
+
+function noiseNote(reference: readonly number[]): string[] {
+  const { p10, p90 } = spreadOf(reference);
+  if (p90 <= QUIET * p10) return [];
+  const times = (p90 / p10).toFixed(1);
+  return [
+    `The machine was noisy: the same call took up to ${times} times as long. Times tell little; routing figures and quality do not depend on it.`,
+  ];
+}
+
+/** JSON with a line for each row: thousands of rows stay readable by line. */
+export function reportText({ rows, ...head }: Report): string {
+  const lines = rows.map((row) => `  ${JSON.stringify(row)}`);
+  const text = JSON.stringify({ ...head, rows: [] }, null, 2);
+  return text.replace(/\[\]\n}$/, () => `[\n${lines.join(',\n')}\n]\n}`);
 }
 
 function markFront(rows: readonly Row[], { source, baselineId }: ReportParts): ReportRow[] {

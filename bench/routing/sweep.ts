@@ -5,6 +5,7 @@ import type { BaselineBits } from './quality.js';
 import type { Row } from './report-schema.js';
 import type { Source } from './source.js';
 import { describe, Tally } from './tally.js';
+import { callMs } from './times.js';
 
 export interface SweepOptions {
   readonly source: Source;
@@ -21,18 +22,29 @@ export interface SweepOptions {
   readonly onProgress?: (done: number, total: number, name: string) => void;
 }
 
+/** Rows between two looks at how fast the machine is. */
+const LOOK_EVERY = 10;
+
+export interface Swept {
+  readonly rows: Row[];
+  /** Milliseconds of the same call of the first rule, time and again: their spread is the noise of the machine. */
+  readonly reference: number[];
+}
+
 /**
  * Every combination on all calls of the source, the baseline first. Throws TURNOUT_ABORTED when the signal aborts, and
  * what a layer throws.
  */
-export async function sweep(options: SweepOptions): Promise<Row[]> {
+export async function sweep(options: SweepOptions): Promise<Swept> {
   const { combinations, baseline, finished } = options;
   const all = baseline
     ? [baseline, ...combinations.filter(({ id }) => id !== baseline.id)]
     : [...combinations];
   const rows: Row[] = [];
+  const reference: number[] = [];
   for (const [done, combination] of all.entries()) {
     options.onProgress?.(done, all.length, combination.name);
+    if (done % LOOK_EVERY === 0) reference.push(await lookAt(options, all[0]!));
     const known = finished?.get(combination.id);
     if (known) {
       rows.push({ ...known, ...describe(combination) });
@@ -43,7 +55,14 @@ export async function sweep(options: SweepOptions): Promise<Row[]> {
     await options.onRow?.(row);
   }
   options.onProgress?.(all.length, all.length, '');
-  return rows;
+  if (all.length > 0) reference.push(await lookAt(options, all[0]!));
+  return { rows, reference };
+}
+
+async function lookAt({ source, signal }: SweepOptions, combination: Combination): Promise<number> {
+  await setImmediate();
+  if (signal?.aborted) throw aborted(signal);
+  return callMs(await source.run(0, combination, signal));
 }
 
 async function runCombination(

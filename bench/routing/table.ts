@@ -1,5 +1,7 @@
 import { COLUMNS, type Column, sortRows } from './columns.js';
+import { title } from './compare.js';
 import type { Report, ReportRow } from './report-schema.js';
+import { STAGES } from './source.js';
 
 export interface TableOptions {
   readonly sort: Column;
@@ -8,6 +10,9 @@ export interface TableOptions {
   bold(text: string): string;
   dim(text: string): string;
 }
+
+/** Rows whose stages are told. */
+const STAGE_ROWS = 3;
 
 /** `*` on the front, `~` not causal, `=` what others are compared with. */
 function marks({ onFront, causal, baseline }: ReportRow): string {
@@ -39,7 +44,10 @@ export function drawTable(report: Report, options: TableOptions): string {
       .join('  ')
       .trimEnd();
   const lines = body.map((cells, i) => (shown[i]!.onFront ? options.bold(line(cells)) : line(cells)));
-  return [options.bold(line(head)), ...lines, '', ...legend(report, shown, options)].join('\n');
+  const stages = drawStages(shown.slice(0, STAGE_ROWS), options);
+  return [options.bold(line(head)), ...lines, '', ...stages, '', ...legend(report, shown, options)].join(
+    '\n',
+  );
 }
 
 function known(value: number | undefined | null): value is number {
@@ -62,4 +70,16 @@ function legend(report: Report, shown: readonly ReportRow[], { sort, dim }: Tabl
     `${front}~ not causal   = compared with   ' the rule with another capacity than its own`,
     ...report.notes,
   ].map(dim);
+}
+
+/** Milliseconds by stage of the first rows: the median, and the 99th of 100 behind the slash. */
+function drawStages(rows: readonly ReportRow[], { dim }: TableOptions): string[] {
+  const lines = rows.map((row) => {
+    const parts = STAGES.flatMap((stage) => {
+      const own = row.times.stages[stage];
+      return own ? [`${stage} ${own.p50.toFixed(2)}/${own.p99.toFixed(2)}`] : [];
+    });
+    return `  ${title(row)}: ${parts.join(', ')}`;
+  });
+  return [dim('ms by stage in one layer of a call (trunk: in the whole call), median/p99:'), ...lines];
 }

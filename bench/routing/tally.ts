@@ -19,6 +19,8 @@ export class Tally {
   readonly #unlimited: readonly (Router | undefined)[];
   readonly #sequences: SequenceRun[] = [];
   readonly #times = new CallTimes();
+  /** Of each call and layer: what a lane feels, where the popular experts change in the course of the text. */
+  readonly #callMaxVio: number[] = [];
   #tokensDropped = 0;
   #rerouted = 0;
   #flops = 0;
@@ -41,7 +43,9 @@ export class Tally {
     const sequences = run.sequences.map(({ tokens }) => tokens);
     for (const [layer, own] of run.layers.entries()) {
       const { routing } = own;
-      this.#loads[layer]!.add(reportRouting(routing, { sequences }), routing.tokens);
+      const report = reportRouting(routing, { sequences });
+      this.#loads[layer]!.add(report, routing.tokens);
+      this.#callMaxVio.push(report.imbalance.maxVio);
       this.#tokensDropped += tokensWithout(routing);
       this.#rerouted += reroutedOf(own, this.#unlimited[layer]);
       const cost = this.#source.costs?.[layer];
@@ -65,7 +69,7 @@ export class Tally {
       tokens,
       quality: qualityOf(this.#sequences, baseline),
       drops: this.#drops(loads),
-      load: meanImbalance(loads),
+      load: { ...meanImbalance(loads), callMaxVio: meanOf(this.#callMaxVio) },
       losses: meanLosses(loads),
       cost: this.#source.costs
         ? { flopsPerToken: this.#flops / tokens, bytesPerToken: this.#bytes / tokens }
@@ -140,6 +144,10 @@ function reroutedOf({ routing, input }: LayerRun, unlimited: Router | undefined)
     if (routing.reason[a] === 0 && expertAt.get(place(routing, a)) !== routing.expert[a]) moved++;
   }
   return moved;
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Means over the layers, and all dead experts. */

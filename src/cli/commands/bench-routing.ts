@@ -7,7 +7,7 @@ import { compareReports, drawComparison } from '../../../bench/routing/compare.j
 import { ACTIVATIONS } from '../../../bench/routing/cost.js';
 import { hashOf } from '../../../bench/routing/hash.js';
 import { drawHtml } from '../../../bench/routing/html.js';
-import { inputsHash, reportOf } from '../../../bench/routing/report.js';
+import { inputsHash, reportOf, reportText } from '../../../bench/routing/report.js';
 import { checkReport, type Report } from '../../../bench/routing/report-schema.js';
 import { openFinished } from '../../../bench/routing/resume.js';
 import type { Source } from '../../../bench/routing/source.js';
@@ -117,7 +117,7 @@ async function run(
   const from = performance.now();
   let done = 0;
   try {
-    const rows = await sweep({
+    const swept = await sweep({
       source,
       combinations,
       baseline,
@@ -130,7 +130,7 @@ async function run(
       },
     });
     const seconds = (performance.now() - from) / 1000;
-    return reportOf(rows, { source, inputs, settings: measured, baselineId: baseline?.id, before, seconds });
+    return reportOf(swept, { source, inputs, settings: measured, baselineId: baseline?.id, before, seconds });
   } catch (error) {
     if (!signal.aborted) throw error;
     progress.clear();
@@ -168,8 +168,8 @@ interface Told {
 }
 
 async function tell(report: Report, { flags: { json, html, rows }, old, sort }: Told): Promise<void> {
-  const text = JSON.stringify(report, null, 2);
-  if (html !== undefined) await writeOut(html, drawHtml(report));
+  const text = reportText(report);
+  if (html !== undefined) await writeOut(html, drawHtml(report, sort));
   if (json !== undefined && json !== '-') await writeOut(json, `${text}\n`);
   const comparison = old && drawComparison(compareReports(old, report));
   if (json === '-') {
