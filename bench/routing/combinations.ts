@@ -12,6 +12,8 @@ export interface Combination extends Rule {
   readonly name: string;
   /** Other rules of the sweep that decide the same here. */
   readonly alsoKnownAs: readonly string[];
+  /** How many combinations of the sweep decide the same, this one among them. */
+  readonly alike: number;
   /** As the preset has it, or as the sweep wrote it. */
   readonly capacity: 'own' | 'swept';
   readonly factor: FactorAxis | 'fixed';
@@ -30,18 +32,32 @@ export interface Changes {
   readonly seed: number;
 }
 
+export interface Combinations {
+  readonly all: Combination[];
+  /** How many were looked at, and how many of these cannot be. */
+  readonly tried: number;
+  readonly refused: number;
+}
+
 /**
  * Every combination that can be, each once: the rules as they are, then each with every capacity. What createRouter
  * refuses is left out. Noise is left out too: the cited models add it in training alone.
  */
-export function combinationsOf(source: Source, axes: Axes, changes: Changes): Combination[] {
-  const found = new Map<string, Combination & { alsoKnownAs: string[] }>();
+export function combinationsOf(source: Source, axes: Axes, changes: Changes): Combinations {
+  const found = new Map<string, Found>();
+  let tried = 0;
+  let refused = 0;
   const add = (name: string, capacity: Combination['capacity'], make: (layer: number) => RouterOptions) => {
+    tried++;
     const made = attempt(() => combine(source, name, capacity, make));
-    if (!made) return;
+    if (!made) {
+      refused++;
+      return;
+    }
     const known = found.get(made.id);
-    if (!known) found.set(made.id, { ...made, alsoKnownAs: [] });
-    else if (known.name !== name && !known.alsoKnownAs.includes(name)) known.alsoKnownAs.push(name);
+    if (!known) found.set(made.id, { ...made, alsoKnownAs: [], alike: 1 });
+    else known.alike++;
+    if (known && known.name !== name && !known.alsoKnownAs.includes(name)) known.alsoKnownAs.push(name);
   };
   const ruleOf = (name: string) => (layer: number) => baseOptions(source, name, layer, changes);
   for (const name of axes.rules) add(name, 'own', ruleOf(name));
@@ -49,8 +65,10 @@ export function combinationsOf(source: Source, axes: Axes, changes: Changes): Co
     for (const admit of capacities(axes))
       add(name, 'swept', (layer) => withCapacity(ruleOf(name)(layer), admit));
   }
-  return [...found.values()];
+  return { all: [...found.values()], tried, refused };
 }
+
+type Found = Omit<Combination, 'alsoKnownAs' | 'alike'> & { alsoKnownAs: string[]; alike: number };
 
 /** The rule that others are compared with, as it is. */
 export function baselineOf(source: Source, changes: Changes): Combination | undefined {
@@ -59,7 +77,7 @@ export function baselineOf(source: Source, changes: Changes): Combination | unde
   // Never with another k: it is what was trained, or recorded.
   const own = { ...changes, k: undefined };
   const make = (layer: number) => baseOptions(source, baseline.name, layer, own);
-  return { ...combine(source, baseline.name, 'own', make), alsoKnownAs: [] };
+  return { ...combine(source, baseline.name, 'own', make), alsoKnownAs: [], alike: 1 };
 }
 
 /** What a coded error refuses does not exist here; other errors are thrown on. */
@@ -77,7 +95,7 @@ function combine(
   name: string,
   capacity: Combination['capacity'],
   make: (layer: number) => RouterOptions,
-): Omit<Combination, 'alsoKnownAs'> {
+): Omit<Combination, 'alsoKnownAs' | 'alike'> {
   const options = source.layers.map((_, layer) => make(layer));
   const routers = options.map((own, layer) => source.routerOf(own, layer));
   const texts = options.map((own, layer) =>

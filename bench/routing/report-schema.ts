@@ -68,7 +68,10 @@ export type Times = Static<typeof Times>;
 export const Row = Type.Object({
   id: Type.String(),
   name: Type.String(),
-  alsoKnownAs: Type.Array(Type.String()),
+  alsoKnownAs: Type.Array(Type.String(), { description: 'Other rules that decide the same here.' }),
+  alike: Type.Integer({
+    description: 'Combinations of the sweep that decide the same, and ran once: this one and others.',
+  }),
   capacity: Type.Union([Type.Literal('own'), Type.Literal('swept')]),
   factor: Type.Union([Type.Number(), Type.Literal('none'), Type.Literal('fixed')]),
   priority: Type.String(),
@@ -112,6 +115,10 @@ export const Report = Type.Object({
   inputs: Type.String({ description: 'SHA-256 of all that decides the routing figures.' }),
   source: Type.Record(Type.String(), Type.Unknown()),
   settings: Type.Record(Type.String(), Type.Unknown()),
+  sweep: Type.Object({
+    tried: Type.Integer({ description: 'Combinations that were looked at.' }),
+    refused: Type.Integer({ description: 'Those that cannot be.' }),
+  }),
   date: Type.String(),
   seconds: Type.Number(),
   hardware: Type.Record(Type.String(), Type.Unknown()),

@@ -29,6 +29,7 @@ export interface ReportParts {
   readonly baselineId: string | undefined;
   /** From before the sweep. */
   readonly before: ReturnType<typeof environment>;
+  readonly sweep: { readonly tried: number; readonly refused: number };
   readonly seconds: number;
 }
 
@@ -45,6 +46,7 @@ export function reportOf({ rows, reference }: Swept, parts: ReportParts): Report
     inputs,
     source: { ...source.description },
     settings: { ...settings },
+    sweep: { ...parts.sweep },
     seconds,
     ...before,
     loadAverageAfter: environment().loadAverage,

@@ -61,11 +61,15 @@ function words(row: ReportRow): string[] {
 }
 
 function legend(report: Report, shown: readonly ReportRow[], { sort, dim }: TableOptions): string[] {
-  const { rows } = report;
+  const {
+    rows,
+    sweep: { tried, refused },
+  } = report;
   const count =
     shown.length === rows.length ? `${rows.length} rows` : `${shown.length} of ${rows.length} rows`;
   const front = rows.some(({ onFront }) => onFront) ? '* on the Pareto front of bits and MFLOP   ' : '';
   return [
+    `${tried} combinations: ${refused} cannot be; the others decide in ${rows.length} ways.`,
     `${count}, sorted by ${sort.name} (${sort.about}).`,
     `${front}~ not causal   = compared with   ' the rule with another capacity than its own`,
     ...report.notes,

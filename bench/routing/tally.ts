@@ -110,10 +110,10 @@ export class Tally {
 /** What a row says of its rule. */
 export function describe(combination: Combination): RuleFields {
   const { id, name, alsoKnownAs, capacity, factor, priority, overflow, scope } = combination;
-  const { choices, causal, notCausalBecause, options } = combination;
+  const { alike, choices, causal, notCausalBecause, options } = combination;
   const texts = new Set(options.map((own) => JSON.stringify(own)));
   return {
-    ...{ id, name, alsoKnownAs: [...alsoKnownAs], capacity, factor, priority, overflow, scope },
+    ...{ id, name, alsoKnownAs: [...alsoKnownAs], alike, capacity, factor, priority, overflow, scope },
     ...{ choices, causal, ...(notCausalBecause !== undefined && { notCausalBecause }) },
     options: texts.size === 1 ? [options[0]] : [...options],
   };
@@ -121,7 +121,7 @@ export function describe(combination: Combination): RuleFields {
 
 type RuleFields = Pick<
   Row,
-  | ('id' | 'name' | 'alsoKnownAs' | 'capacity' | 'factor' | 'priority' | 'overflow')
+  | ('id' | 'name' | 'alsoKnownAs' | 'alike' | 'capacity' | 'factor' | 'priority' | 'overflow')
   | ('scope' | 'choices' | 'causal' | 'notCausalBecause' | 'options')
 >;
 

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { Command, Option } from 'commander';
 import { parseAxes, QUICK } from '../../../bench/routing/axes.js';
 import { columnOf } from '../../../bench/routing/columns.js';
-import { baselineOf, type Combination, combinationsOf } from '../../../bench/routing/combinations.js';
+import { baselineOf, type Combinations, combinationsOf } from '../../../bench/routing/combinations.js';
 import { compareReports, drawComparison } from '../../../bench/routing/compare.js';
 import { ACTIVATIONS } from '../../../bench/routing/cost.js';
 import { hashOf } from '../../../bench/routing/hash.js';
@@ -105,7 +105,7 @@ async function run(
   signal: AbortSignal,
 ): Promise<Report | undefined> {
   const { k, seed = 0, repeats = 1, backend, lanes } = flags;
-  const combinations = choose(source, flags);
+  const { all: combinations, ...tried } = choose(source, flags);
   const baseline = baselineOf(source, { k, seed });
   const settings = { k: k ?? null, seed };
   const inputs = inputsHash(source, settings);
@@ -130,7 +130,15 @@ async function run(
       },
     });
     const seconds = (performance.now() - from) / 1000;
-    return reportOf(swept, { source, inputs, settings: measured, baselineId: baseline?.id, before, seconds });
+    return reportOf(swept, {
+      source,
+      inputs,
+      settings: measured,
+      baselineId: baseline?.id,
+      before,
+      sweep: tried,
+      seconds,
+    });
   } catch (error) {
     if (!signal.aborted) throw error;
     progress.clear();
@@ -143,13 +151,13 @@ async function run(
   }
 }
 
-function choose(source: Source, flags: BenchRoutingFlags): Combination[] {
+function choose(source: Source, flags: BenchRoutingFlags): Combinations {
   const { k, seed = 0, quick, limit, presets, factors, priorities, overflows, scopes } = flags;
   const own = Object.entries({ presets, factors, priorities, overflows, scopes });
   const given = Object.fromEntries(own.filter(([, value]) => value !== undefined));
   const axes = parseAxes({ ...(quick && QUICK), ...given }, source.baseline?.name);
-  const all = combinationsOf(source, axes, { k, seed });
-  if (all.length > 0) return all.slice(0, limit);
+  const found = combinationsOf(source, axes, { k, seed });
+  if (found.all.length > 0) return { ...found, all: found.all.slice(0, limit) };
   const experts = source.layers[0]!.experts;
   const message = `no rule of ${axes.rules.join(', ')} fits ${experts} experts with these options`;
   throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { experts, rules: axes.rules });
