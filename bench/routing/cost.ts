@@ -3,6 +3,7 @@ import { type OnnxSummary, readOnnxFile } from '../../src/model/onnx.js';
 import { expertPaths } from '../../src/model/open.js';
 import type { Package } from '../../src/model/package.js';
 import type { Routing } from '../../src/router/routing.js';
+import type { Activation } from './names.js';
 
 /** What one expert of a layer costs. */
 export interface LayerCost {
@@ -13,9 +14,6 @@ export interface LayerCost {
   /** Bytes of one row, float32: it comes in and goes out. */
   readonly rowBytes: number;
 }
-
-export const ACTIVATIONS = ['plain', 'gated'] as const;
-export type Activation = (typeof ACTIVATIONS)[number];
 
 /** H hidden, F inner size. */
 export interface ExpertSize {

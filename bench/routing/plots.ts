@@ -106,8 +106,7 @@ function dropPlot(report: Report): Figure | undefined {
   const swept = report.rows.filter(
     ({ factor, overflow }) => typeof factor === 'number' && overflow !== 'next-best',
   );
-  const names = [...new Set(swept.map(({ name }) => name))];
-  const lines = names
+  const lines = [...new Set(swept.map(({ name }) => name))]
     .map((name) => plainest(swept.filter((row) => row.name === name)))
     .filter((rows) => rows.length > 1)
     .slice(0, 2 * MOST);

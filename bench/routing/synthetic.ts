@@ -3,10 +3,8 @@ import { rowKey, uniform } from '../../src/router/random.js';
 import { matrix, zeros } from '../../src/tensor.js';
 import type { LayerCost } from './cost.js';
 import { type LogitsSequence, logitsSource } from './logits-source.js';
+import { SHAPES, type Shape } from './names.js';
 import type { Source } from './source.js';
-
-export const SHAPES = ['uniform', 'zipf', 'drifting', 'adversarial'] as const;
-export type Shape = (typeof SHAPES)[number];
 
 export interface SyntheticOptions {
   readonly shape: Shape;

@@ -1,8 +1,9 @@
 import type { AxisFlags } from '../../../bench/routing/axes.js';
-import { type Activation, costOfSize, type LayerCost } from '../../../bench/routing/cost.js';
+import { costOfSize, type LayerCost } from '../../../bench/routing/cost.js';
+import type { Activation, Shape } from '../../../bench/routing/names.js';
 import { openRecording } from '../../../bench/routing/recording.js';
 import type { Source } from '../../../bench/routing/source.js';
-import { openSynthetic, type Shape } from '../../../bench/routing/synthetic.js';
+import { openSynthetic } from '../../../bench/routing/synthetic.js';
 import { openText } from '../../../bench/routing/text-source.js';
 import { TurnoutError } from '../../errors.js';
 import type { BackendName } from '../../model/open.js';

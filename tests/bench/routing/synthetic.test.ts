@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { openSynthetic, type Shape } from '../../../dist/bench/routing/synthetic.js';
+import type { Shape } from '../../../dist/bench/routing/names.js';
+import { openSynthetic } from '../../../dist/bench/routing/synthetic.js';
 import { benchRouting, find } from '../../support/bench.js';
 
 const open = (shape: Shape, more = {}) =>
