@@ -29,7 +29,7 @@ export const benchRoutingCommand = new Command('routing')
   .option('-e, --experts <number>', 'of --synthetic: experts (default 64)', number)
   .option(
     '--tokens <number>',
-    'tokens of each domain of a text (default 128), or of --synthetic (4096)',
+    'tokens of each domain of a text (default 128), or of --synthetic (2048)',
     number,
   )
   .option('--window <number>', 'most tokens of a sequence (default 128, or 256 of --synthetic)', number)

@@ -91,7 +91,7 @@ export async function openSource(flags: BenchRoutingFlags): Promise<Source> {
 }
 
 function openShape(flags: BenchRoutingFlags, shape: Shape): Source {
-  const { experts = 64, tokens = 4096, window = 256, perCall = PER_CALL, seed = 0 } = flags;
+  const { experts = 64, tokens = 2048, window = 256, perCall = PER_CALL, seed = 0 } = flags;
   if (experts * tokens > MOST_LOGITS)
     throw invalid(`--experts times --tokens: expected at most ${MOST_LOGITS}, got ${experts * tokens}`, {});
   return openSynthetic({ shape, experts, tokens, window, perCall, seed, cost: costOfFlags(flags) });

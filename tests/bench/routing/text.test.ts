@@ -10,6 +10,7 @@ import { openText } from '../../../dist/bench/routing/text-source.js';
 import { referenceMoe } from '../../reference/moe.js';
 import { BABEL, temporaryFolder } from '../../support/babel.js';
 import { benchRouting, find, routingFigures } from '../../support/bench.js';
+import { makeRecurrentPackage } from '../../support/recurrent.js';
 
 const DOMAINS = ['c', 'english', 'french', 'german', 'japanese', 'python'];
 const CUT = { folder: BABEL, tokens: 48, window: 24, perCall: 3 };
@@ -215,6 +216,40 @@ describe('texts', () => {
       const { rows } = await benchRouting(other, { presets: 'trained', factors: 'none' });
       expect(rows[0]!.quality!.domains.text!.bytes).toBe(5);
       expect(rows[0]!.quality).toMatchObject({ changeError: null });
+    } finally {
+      await other.close();
+    }
+  });
+
+  it('pass a package whose states are replaced, and tell its experts of two matrices', async () => {
+    const folder = temporaryFolder();
+    await makeRecurrentPackage(folder);
+    await expect(openText({ ...CUT, folder })).rejects.toMatchObject({ code: 'TURNOUT_INPUT_INVALID' });
+    const text = join(folder, 'text');
+    writeFileSync(text, 'In the beginning was the Word, and the Word');
+    const other = await openText({ ...CUT, folder, text, tokens: 40, window: 20 });
+    await using model = await MoeModel.open(folder, { backend: 'inline' });
+    try {
+      const { rows } = await benchRouting(other, { presets: 'trained,mixtral', factors: 'none' });
+      expect(rows[0]!.name).toBe('trained');
+      const loads = new Array<number>(4).fill(0);
+      for (const start of [0, 20]) {
+        const bytes = readFileSync(text).subarray(start, start + 20);
+        const ids = BigInt64Array.from([256, ...bytes.subarray(0, -1)], BigInt);
+        const feeds = { input_ids: { type: 'int64' as const, dims: [20], data: ids } };
+        const { outputs, routing } = await model.trace(feeds);
+        for (const [a, expert] of routing[0]![0]!.expert.entries())
+          if (routing[0]![0]!.reason[a] === 0) loads[expert]!++;
+        const logits = outputs.logits!.data as Float32Array;
+        const bits = Array.from(bytes, (byte, i) => {
+          const row = Array.from(logits.subarray(i * 257, (i + 1) * 257));
+          return -Math.log2(Math.exp(row[byte]!) / row.reduce((sum, value) => sum + Math.exp(value), 0));
+        }).reduce((sum, own) => sum + own, 0);
+        expect(rows[0]!.quality!.sequences[start / 20]).toBeCloseTo(bits, 2);
+      }
+      expect(rows[0]!.layers[0]!.kept).toEqual(loads);
+      const kept = loads.reduce((sum, own) => sum + own, 0);
+      expect(rows[0]!.cost!.flopsPerToken).toBeCloseTo((kept * 2 * 2 * 8 * 8) / 40, 8);
     } finally {
       await other.close();
     }
