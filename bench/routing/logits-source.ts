@@ -1,3 +1,4 @@
+import { TurnoutError } from '../../src/errors.js';
 import { assertGoodRows } from '../../src/router/bad-rows.js';
 import { createRouter } from '../../src/router/create.js';
 import { planDispatch } from '../../src/router/plan.js';
@@ -28,6 +29,8 @@ export interface SequenceLayer {
 
 export interface LogitsSourceOptions extends Pick<Source, 'description' | 'layers' | 'causal' | 'baseline'> {
   readonly sequences: readonly LogitsSequence[];
+  /** Without token ids there is nothing to hash. */
+  readonly withoutIds?: true;
   readonly perCall: number;
   /** The same for all layers; unknown where left out. */
   readonly cost?: LayerCost | undefined;
@@ -43,6 +46,7 @@ export function logitsSource(options: LogitsSourceOptions): Source {
   return {
     description,
     layers,
+    hasModel: false,
     causal,
     baseline,
     costs: cost && layers.map(() => cost),
@@ -51,7 +55,11 @@ export function logitsSource(options: LogitsSourceOptions): Source {
       call: Math.max(...calls.map(({ tokens }) => tokens)),
     },
     calls: calls.length,
-    routerOf: (own, layer) => createRouter(own, layers[layer]!.experts),
+    routerOf(own, layer) {
+      if (options.withoutIds && own.algorithm === 'hash')
+        throw new TurnoutError('TURNOUT_INPUT_INVALID', 'hash routing needs token ids');
+      return createRouter(own, layers[layer]!.experts);
+    },
     run: async (call, rule) => routeCall(calls[call]!, rule),
     close: async () => {},
   };

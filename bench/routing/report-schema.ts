@@ -129,6 +129,9 @@ export const Report = Type.Object({
     'Milliseconds of the first call of the first rule, measured again and again through the run: the noise of the machine.',
   ),
   causal: Type.Boolean({ description: 'Whether the model generates token by token.' }),
+  broken: Type.Array(Type.Object({ name: Type.String(), id: Type.String(), message: Type.String() }), {
+    description: 'Rules under which the model came to NaN or infinity.',
+  }),
   rows: Type.Array(ReportRow),
 });
 export type Report = Static<typeof Report>;

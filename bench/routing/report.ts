@@ -33,14 +33,16 @@ export interface ReportParts {
   readonly seconds: number;
 }
 
-export function reportOf({ rows, reference }: Swept, parts: ReportParts): Report {
+export function reportOf({ rows, broken, reference }: Swept, parts: ReportParts): Report {
   const { source, inputs, settings, before, seconds } = parts;
-  const quality = rows.some((row) => row.quality !== null);
   return {
     format: 'turnout-bench-routing',
     version: 1,
     notes: [
-      ...(quality ? [SWAP_NOTE, ...(source.causal ? [ACAUSAL_NOTE] : [])] : [NO_QUALITY_NOTE]),
+      ...(source.hasModel ? [SWAP_NOTE, ...(source.causal ? [ACAUSAL_NOTE] : [])] : [NO_QUALITY_NOTE]),
+      ...(broken.length > 0
+        ? [`Not in the rows: ${broken.length} under which the model came to NaN or infinity.`]
+        : []),
       ...noiseNote(reference),
     ],
     inputs,
@@ -52,6 +54,7 @@ export function reportOf({ rows, reference }: Swept, parts: ReportParts): Report
     loadAverageAfter: environment().loadAverage,
     reference: spreadOf(reference),
     causal: source.causal,
+    broken,
     rows: markFront(rows, parts),
   };
 }

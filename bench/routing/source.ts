@@ -48,6 +48,8 @@ export interface Source {
   /** For people and reports: what it is, and all that its figures depend on. */
   readonly description: Readonly<Record<string, unknown>> & { readonly kind: string };
   readonly layers: readonly LayerShape[];
+  /** Whether a model computes, so that quality is known. */
+  readonly hasModel: boolean;
   /** Whether the model generates token by token: rules that look ahead are no choice for it then. */
   readonly causal: boolean;
   /** What the others are compared with: the rule that the model was trained with, or what was recorded. */

@@ -54,6 +54,7 @@ export async function openText(options: TextSourceOptions): Promise<Source> {
   return {
     description: describe(options, manifest, texts, calls),
     layers: manifest.layers.map(({ name }, layer) => ({ name, experts: columns[layer]! })),
+    hasModel: true,
     causal: program.layers.every(({ router }) => router.causal),
     baseline: { name: 'trained', options: trained },
     costs,

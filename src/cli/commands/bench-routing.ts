@@ -24,7 +24,10 @@ export const benchRoutingCommand = new Command('routing')
   .description('Compare routing rules on one model: quality, drops, load, cost and speed side by side.')
   .option('--package <dir>', 'folder of the package; the bundled one where left out')
   .option('--text <file>', 'a text to score; the held-out texts of the package where left out')
-  .option('--recording <file>', 'a recording of the server, routed again; - for standard input')
+  .option(
+    '--recording <file>',
+    'a recording of the server, or logits as turnout route reads them; - for standard input',
+  )
   .addOption(new Option('--synthetic <shape>', 'made-up logits').choices(SHAPES))
   .option('-e, --experts <number>', 'of --synthetic: experts (default 64)', number)
   .option(

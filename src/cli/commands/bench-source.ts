@@ -1,6 +1,7 @@
 import type { AxisFlags } from '../../../bench/routing/axes.js';
 import { costOfSize, type LayerCost } from '../../../bench/routing/cost.js';
 import type { Activation, Shape } from '../../../bench/routing/names.js';
+import { openLogits } from '../../../bench/routing/plain-logits.js';
 import { openRecording } from '../../../bench/routing/recording.js';
 import type { Source } from '../../../bench/routing/source.js';
 import { openSynthetic } from '../../../bench/routing/synthetic.js';
@@ -9,6 +10,7 @@ import { TurnoutError } from '../../errors.js';
 import type { BackendName } from '../../model/open.js';
 import { backendOptions } from '../backend-options.js';
 import { BUNDLED, progressLine } from '../packages.js';
+import { parseInput } from '../route-input.js';
 import { parseJson, readSource } from '../support.js';
 
 export interface BenchRoutingFlags extends AxisFlags {
@@ -85,9 +87,17 @@ export async function openSource(flags: BenchRoutingFlags): Promise<Source> {
   const { recording, perCall = PER_CALL } = flags;
   if (recording !== undefined) {
     const value = parseJson(await readSource(recording), `--recording ${recording}`);
-    return openRecording({ value, perCall, cost: costOfFlags(flags) });
+    const cost = costOfFlags(flags);
+    if (!isRouteInput(value)) return openRecording({ value, perCall, cost });
+    const { experts = 1, toRouterInput } = parseInput(value);
+    return openLogits({ input: toRouterInput(experts, 1), perCall, cost });
   }
   return flags.synthetic === undefined ? openTexts(flags) : openShape(flags, flags.synthetic);
+}
+
+/** Recordings have their logits request by request. */
+function isRouteInput(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'logits' in value;
 }
 
 function openShape(flags: BenchRoutingFlags, shape: Shape): Source {

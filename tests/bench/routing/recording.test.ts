@@ -3,9 +3,11 @@ import { layerOptions } from '#turnout/model/layer-router.js';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import type { Routing } from '#turnout/router/routing.js';
 import { Recordings } from '#turnout/server/recordings.js';
+import { openLogits } from '../../../dist/bench/routing/plain-logits.js';
 import { openRecording } from '../../../dist/bench/routing/recording.js';
 import { BABEL } from '../../support/babel.js';
 import { benchRouting, find, routingFigures } from '../../support/bench.js';
+import { table } from '../../support/routing.js';
 
 let model: MoeModel;
 /** Of two requests: the JSON that the server gives, and the routing itself [R][L]. */
@@ -143,5 +145,36 @@ describe('turnout bench routing on a recording of the server', () => {
     layer.logits = bytes.toString('base64');
     const refused = benchRouting(open(bad), { presets: 'mixtral', factors: 'none' });
     await expect(refused).rejects.toMatchObject({ code: 'TURNOUT_LOGITS_INVALID' });
+  });
+});
+
+describe('turnout bench routing on plain logits', () => {
+  const logits = table([
+    ...new Array(6).fill([2, 1, 0, 0]),
+    [0, 0, 1, 2],
+    [-1, 0, Number.NEGATIVE_INFINITY, 3],
+  ]);
+  const flags = { presets: 'switch,mixtral,hash', factors: '1,none', scopes: 'sequence', overflows: 'drop' };
+
+  it('cuts them into sequences, and leaves hash routing out where there are no ids', async () => {
+    const input = { logits, sequences: [{ length: 4 }, { length: 0 }, { length: 4 }] };
+    const { rows, source } = await benchRouting(openLogits({ input, perCall: 2 }), flags);
+    expect(source).toMatchObject({ kind: 'logits', tokens: 8, sequences: 2 });
+    expect(new Set(rows.map(({ name }) => name))).toEqual(new Set(['switch', 'mixtral']));
+    // One row for each expert of each sequence.
+    const own = find(rows, { name: 'switch', factor: 1, priority: 'token-major' });
+    expect(own.layers[0]).toMatchObject({ load: [6, 0, 0, 2], kept: [2, 0, 0, 1] });
+    const ids = { ...input, tokenIds: Int32Array.from([1, 1, 1, 1, 1, 1, 1, 1]) };
+    const hashed = await benchRouting(openLogits({ input: ids, perCall: 2 }), flags);
+    expect(find(hashed.rows, { name: 'hash', factor: 'none' }).load.maxVio).toBeGreaterThan(1);
+  });
+
+  it.each([
+    [{ logits, noise: logits }, 'TURNOUT_INPUT_INVALID'],
+    [{ logits: table([], 4) }, 'TURNOUT_INPUT_INVALID'],
+    [{ logits, sequences: [{ length: 3 }] }, 'TURNOUT_SHAPE_MISMATCH'],
+    [{ logits, tokenIds: Int32Array.of(1) }, 'TURNOUT_SHAPE_MISMATCH'],
+  ])('refuses what is not theirs %#', (input, code) => {
+    expect(() => openLogits({ input, perCall: 2 })).toThrow(expect.objectContaining({ code }));
   });
 });

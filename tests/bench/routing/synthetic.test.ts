@@ -7,6 +7,18 @@ const open = (shape: Shape, more = {}) =>
   openSynthetic({ shape, experts: 8, tokens: 8192, window: 256, perCall: 4, seed: 0, ...more });
 const DROPLESS = { presets: 'switch', factors: 'none' };
 
+const WANTED = '34,25,21,12,10,8,9,9';
+const BALANCED = '8,6,8,9,7,7,8,11';
+/** Rule, order, [E] chosen, [E] kept, switch loss and z-loss. */
+const GOLDEN = [
+  ['gshard', 'k-major', WANTED, '16,16,12,10,9,6,7,6', 1.2709386887287286, 6.064194588332923],
+  ['mixtral', '-', WANTED, WANTED, 1.2709386887287286, 6.064194588332923],
+  ['sinkhorn', '-', BALANCED, BALANCED, 0.9622057188338012, 6.064194588332923],
+  ['gshard', 'probability', WANTED, '16,16,13,10,9,6,7,6', 1.2709386887287286, 6.064194588332923],
+  ['mixtral', 'probability', WANTED, '16,16,16,12,10,8,9,9', 1.2709386887287286, 6.064194588332923],
+  ['sinkhorn', 'probability', BALANCED, '8,6,8,8,7,7,8,8', 0.9622057188338012, 6.064194588332923],
+];
+
 /** Share of the first choices of each expert. */
 async function shares(shape: Shape, more = {}): Promise<number[]> {
   const { rows } = await benchRouting(open(shape, more), DROPLESS);
@@ -49,6 +61,17 @@ describe('made-up logits', () => {
   it('are those of their seed', async () => {
     expect(await shares('zipf')).toEqual(await shares('zipf'));
     expect(await shares('zipf', { seed: 1 })).not.toEqual(await shares('zipf'));
+  });
+
+  it('come to these figures on every machine, to the last digit', async () => {
+    const made = open('zipf', { tokens: 64, window: 32, perCall: 2 });
+    const flags = { presets: 'gshard,mixtral,sinkhorn', factors: '1', scopes: 'call', overflows: 'drop' };
+    const { rows } = await benchRouting(made, { ...flags, priorities: 'probability' });
+    const told = rows.map(({ name, priority, layers, losses }) => {
+      const { z, switch: loss } = losses;
+      return [name, priority, layers[0]!.load.join(), layers[0]!.kept.join(), loss, z];
+    });
+    expect(told).toEqual(GOLDEN);
   });
 
   it('are refused in a shape that is none', () => {

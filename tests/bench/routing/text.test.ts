@@ -185,6 +185,24 @@ describe('turnout bench routing on a text', () => {
     }
   });
 
+  it('leaves out rules under which the model comes to no numbers, and says so; never the baseline', async () => {
+    const breaking = (algorithm: string): Source => ({
+      ...source,
+      run: async (call, rule, signal) => {
+        const run = await source.run(call, rule, signal);
+        if (rule.options[0]!.algorithm !== algorithm) return run;
+        return { ...run, sequences: run.sequences.map((own) => ({ ...own, bits: Number.NaN })) };
+      },
+    });
+    const flags = { presets: 'trained,hash', factors: 'none' };
+    const { rows, broken, notes } = await benchRouting(breaking('hash'), flags);
+    expect(rows.map(({ name }) => name)).toEqual(['trained', 'trained']);
+    expect(broken).toMatchObject([{ name: 'hash', message: expect.stringContaining('NaN') }]);
+    expect(notes.join(' ')).toContain('1 under which');
+    const refused = benchRouting(breaking('token-choice'), flags);
+    await expect(refused).rejects.toMatchObject({ code: 'TURNOUT_LOGITS_INVALID' });
+  });
+
   it('times every stage of the model', () => {
     for (const { times } of report.rows) {
       expect(Object.keys(times.stages)).toEqual([
