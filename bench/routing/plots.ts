@@ -178,7 +178,7 @@ function loadPlot(report: Report): Figure | undefined {
     );
   return {
     heading: 'Load curves',
-    text: 'Assignments of each expert before drops, over the mean; 1 everywhere is even.',
+    text: 'Assignments of each expert before drops, over the mean; 1 everywhere is even. Moved ones count where they went.',
     svg: plot.draw('Load of the experts over the mean, the fullest first') + legend(rows.map(title)),
   };
 }

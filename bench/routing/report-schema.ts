@@ -33,7 +33,9 @@ export type Drops = Static<typeof Drops>;
 
 const LayerFigures = Type.Object({
   name: Type.String(),
-  load: Type.Array(Type.Number(), { description: '[E] chosen, before drops.' }),
+  load: Type.Array(Type.Number(), {
+    description: '[E] chosen, before drops; where overflow moved one, its new expert.',
+  }),
   kept: Type.Array(Type.Number()),
   dropped: Counts,
   dropRate: Type.Number(),

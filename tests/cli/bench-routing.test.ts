@@ -79,6 +79,19 @@ describe('turnout bench routing', () => {
     expect(row).toMatchObject({ choices: 3, cost: { flopsPerToken: 3 * 2 * 2 * 70 } });
   });
 
+  it.concurrent('can be cut short, or repeated for its times', async ({ expect }) => {
+    const cut = ['--quick', '--limit', '3', '--tokens', '16', '--per-call', '3'];
+    const rowsOf = async (...more: string[]) =>
+      checkReport(JSON.parse((await bench(...cut, ...more, '--json', '-')).out)).rows;
+    const [once, twice] = [await rowsOf(), await rowsOf('--repeats', '2')];
+    expect(once).toHaveLength(3);
+    // Six domains, three to a call.
+    expect(once.map(({ times }) => times.call.samples)).toEqual([2, 2, 2]);
+    expect(twice.map(({ times }) => times.call.samples)).toEqual([4, 4, 4]);
+    const figures = (rows: typeof once) => rows.map(({ times: _, ...row }) => row);
+    expect(figures(twice)).toEqual(figures(once));
+  });
+
   it.concurrent.for<[string[], string]>([
     [['--presets', 'nothing'], 'TURNOUT_PRESET_UNKNOWN'],
     [['--factors', '-1'], 'TURNOUT_CAPACITY_INVALID'],
