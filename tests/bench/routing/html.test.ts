@@ -38,7 +38,7 @@ beforeAll(async () => {
     cost,
   });
   logits = await benchRouting(made, { ...FLAGS, presets: 'gshard,switch' });
-});
+}, 60_000);
 
 describe('the HTML report', () => {
   it('holds its four plots, every row and what it was measured on; nothing is loaded', () => {
@@ -78,7 +78,7 @@ describe.skipIf(noBrowser)('the HTML report in Chromium', () => {
   let browser: Browser;
   beforeAll(async () => {
     browser = await launchBrowser();
-  });
+  }, 60_000);
   afterAll(() => browser?.close());
 
   it.each(['light', 'dark'] as const)(

@@ -28,7 +28,7 @@ beforeAll(async () => {
     routings.push(result.routing);
   }
   text = [...recordings.read(0, id)].join('');
-});
+}, 60_000);
 afterAll(() => model.close());
 
 // biome-ignore lint/suspicious/noExplicitAny: tests damage it in ways that no type allows

@@ -25,7 +25,7 @@ let report: Report;
 beforeAll(async () => {
   source = await openText({ ...CUT, model: { backend: 'inline' } });
   report = await benchRouting(source, FLAGS);
-});
+}, 60_000);
 afterAll(() => source.close());
 
 /** Bits of windows of a domain, by the model itself and a plain softmax in float64; its routing too. */
