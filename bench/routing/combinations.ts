@@ -115,12 +115,13 @@ function combine(
   };
 }
 
+/** The rule of a name without noise and with the seed of the sweep; one that comes with a seed of its own, as models do, stays as it is. */
 function baseOptions(source: Source, name: string, layer: number, { k, seed }: Changes): RouterOptions {
   const own = source.baseline?.name === name ? source.baseline.options[layer]! : presetOptions(name);
   const { algorithm } = own;
-  const quiet = algorithm === 'token-choice' ? mergeOptions(own, { score: { noise: null } }) : own;
-  const chosen = algorithm === 'expert-choice' || algorithm === 'given' ? quiet : withShortcuts(quiet, { k });
-  return algorithm === 'expert-choice' || algorithm === 'sinkhorn' ? chosen : mergeOptions(chosen, { seed });
+  const chosen = algorithm === 'expert-choice' || algorithm === 'given' ? own : withShortcuts(own, { k });
+  if (algorithm === 'expert-choice' || algorithm === 'sinkhorn' || 'seed' in chosen) return chosen;
+  return mergeOptions(chosen, algorithm === 'token-choice' ? { score: { noise: null }, seed } : { seed });
 }
 
 type Capacity = Pick<Combination, 'priority' | 'overflow' | 'scope'> & { readonly factor: FactorAxis };

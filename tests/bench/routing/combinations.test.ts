@@ -4,6 +4,7 @@ import { createRouter } from '#turnout/router/create.js';
 import { mergeOptions } from '#turnout/router/options.js';
 import { presetNames, presetOptions } from '#turnout/router/presets.js';
 import { OVERFLOWS, PRIORITIES, parseAxes, SCOPES } from '../../../dist/bench/routing/axes.js';
+import { baselineOf } from '../../../dist/bench/routing/combinations.js';
 import { openSynthetic } from '../../../dist/bench/routing/synthetic.js';
 import { benchRouting, chosen, find, routingFigures } from '../../support/bench.js';
 
@@ -100,6 +101,19 @@ describe('the combinations of a sweep', () => {
     );
     const random = first.rows.filter(({ name, priority }) => name === 'gshard' || priority === 'random');
     expect(changed.map(({ id }) => id)).toEqual(random.map(({ id }) => id));
+  });
+});
+
+describe('the rule of a model', () => {
+  it('keeps its own seed and noise; presets take the seed of the sweep, and no noise', () => {
+    const own = presetOptions('v-moe', { seed: 5 });
+    const model = { ...source(8), baseline: { name: 'trained', options: [own] } };
+    const { all } = chosen(model, { presets: 'trained,v-moe', factors: 'none' }, 9);
+    expect(baselineOf(model, { seed: 9 })!.options).toEqual([own]);
+    expect(find(all, { name: 'trained', capacity: 'own' }).options).toEqual([own]);
+    const [preset] = find(all, { name: 'v-moe', capacity: 'own' }).options;
+    expect(preset).toMatchObject({ seed: 9, score: { function: 'softmax' } });
+    expect(preset).not.toHaveProperty('score.noise');
   });
 });
 
