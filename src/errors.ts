@@ -62,7 +62,8 @@ export const ERROR_CODES = {
     "The request comes from another site than the server's own, names another host, or asks for what its key does not open.",
   TURNOUT_RATE_LIMITED:
     'Too many requests in a short time from this key or address. Try again after Retry-After seconds.',
-  TURNOUT_OVERLOADED: 'The queue of the server is full. Try again after Retry-After seconds.',
+  TURNOUT_OVERLOADED:
+    'The queue of the server, the streams of events, or the bodies of all clients together are at their bound. Try again after Retry-After seconds.',
   TURNOUT_QUEUE_TIMEOUT:
     'The request waited in the queue for as long as the server lets one wait. Try again after Retry-After seconds.',
   TURNOUT_OUTPUT_NOT_FINITE:

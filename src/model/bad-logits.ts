@@ -8,3 +8,12 @@ export function problemOf(bad: BadRow, { index: layer }: MoeLayer, position: num
   const message = `layer ${layer}: the gate gave ${problem} for expert ${expert} at position ${position} of the sequence`;
   return new TurnoutError('TURNOUT_LOGITS_INVALID', message, { layer, position, problem, expert });
 }
+
+/** Whether a token can be chosen from them. A plain loop, because each sequence asks in each step. */
+export function logitsValid(logits: Float32Array): boolean {
+  for (let i = 0; i < logits.length; i++) {
+    const value = logits[i]!;
+    if (Number.isNaN(value) || value === Number.POSITIVE_INFINITY) return false;
+  }
+  return true;
+}

@@ -68,12 +68,16 @@ export class BlockPool {
   /** Row `row` of `kNew`, `vNew` [N, heads * size] becomes position `offset` of block `id`. */
   write(id: number, offset: number, kNew: Float32Array, vNew: Float32Array, row: number): void {
     this.#grow(id + 1);
+    const { k, v } = this;
     const { heads, size, block } = this.shape;
     for (let head = 0; head < heads; head++) {
       const from = (row * heads + head) * size;
       const to = ((id * heads + head) * block + offset) * size;
-      this.k.set(kNew.subarray(from, from + size), to);
-      this.v.set(vNew.subarray(from, from + size), to);
+      // Some numbers only: two views and a call of `set` would take longer.
+      for (let i = 0; i < size; i++) {
+        k[to + i] = kNew[from + i]!;
+        v[to + i] = vNew[from + i]!;
+      }
     }
   }
 

@@ -1,5 +1,6 @@
 import { subscribe } from 'node:diagnostics_channel';
 import { parentPort, type Transferable, workerData } from 'node:worker_threads';
+import { TurnoutError } from '../errors.js';
 import { describe } from '../experts/remote-error.js';
 import { ending, type GuardState, hold } from '../experts/thread-guard.js';
 import type { LayerEvent } from '../moe-layer.js';
@@ -14,6 +15,7 @@ import type {
   ToEngine,
 } from './engine-messages.js';
 import { takeSnapshot } from './engine-snapshot.js';
+import type { Piece } from './generate.js';
 import { LayerCalls } from './layer-calls.js';
 import { MoeModel } from './moe-model.js';
 
@@ -30,18 +32,26 @@ const { folder, options, guard } = workerData as HostData;
 const port = parentPort!;
 const send = (message: FromEngine, transfer: Transferable[] = []) => port.postMessage(message, transfer);
 
-/** Collects what happens in one turn of the event loop, so that a step of many sequences is one message. */
+/** Collects what happens until the end of one turn, so that a step of many sequences is one message, sent before the next step begins. */
 class Outbox {
   #events: EngineEvent[] = [];
   #transfer: Transferable[] = [];
 
   add(event: EngineEvent, transfer: readonly Transferable[] = []): void {
-    if (this.#events.length === 0) setImmediate(() => this.#flush());
+    // Not setImmediate: the model's next session is run there, ahead of it.
+    if (this.#events.length === 0) process.nextTick(() => this.flush());
     this.#events.push(event);
     this.#transfer.push(...transfer);
   }
 
-  #flush(): void {
+  /** Ahead of the others in its message: a client waits longest for the first of its text. */
+  addFirst(event: EngineEvent): void {
+    this.add(event);
+    this.#events.unshift(this.#events.pop()!);
+  }
+
+  flush(): void {
+    if (this.#events.length === 0) return;
     const [events, transfer] = [this.#events, this.#transfer];
     this.#events = [];
     this.#transfer = [];
@@ -49,7 +59,27 @@ class Outbox {
   }
 }
 
+/** Keeps the thread from being ended while anything in it computes, also for nobody any more. */
+class Work {
+  #count = 0;
+  #idle: (() => void) | undefined;
+
+  change(more: boolean): void {
+    this.#count += more ? 1 : -1;
+    hold(guard, this.#count > 0);
+    if (this.#count === 0) this.#idle?.();
+  }
+
+  async idle(): Promise<void> {
+    if (this.#count === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+}
+
 class Host {
+  readonly #work: Work;
   readonly #model: MoeModel;
   readonly #layers: readonly LayerCalls[];
   readonly #history = new LoadHistory();
@@ -57,8 +87,9 @@ class Host {
   /** What stops each request under way. */
   readonly #active = new Map<number, AbortController>();
 
-  constructor(model: MoeModel) {
+  constructor(model: MoeModel, work: Work) {
     this.#model = model;
+    this.#work = work;
     this.#layers = model.program.layers.map((layer) => new LayerCalls(layer));
     subscribe('turnout:layer', (message) => {
       // Calls under another rule than the model's are one request's alone.
@@ -71,7 +102,7 @@ class Host {
     const { id } = request;
     const stop = new AbortController();
     this.#active.set(id, stop);
-    hold(guard, true);
+    this.#work.change(true);
     try {
       const [value, transfer] = await this.#answer(request, stop.signal);
       if (!stop.signal.aborted) this.#outbox.add({ id, value }, transfer);
@@ -79,7 +110,7 @@ class Host {
       if (!stop.signal.aborted) this.#outbox.add({ id, error: describe(error) });
     } finally {
       this.#active.delete(id);
-      if (this.#active.size === 0) hold(guard, false);
+      this.#work.change(false);
     }
   }
 
@@ -87,8 +118,11 @@ class Host {
     this.#active.get(id)?.abort();
   }
 
+  /** Layers called alone and engines under another rule are not the model's own to wait for. */
   async close(): Promise<void> {
+    await this.#work.idle();
     await this.#model.close();
+    this.#outbox.flush();
   }
 
   stopAll(): void {
@@ -103,7 +137,9 @@ class Host {
         return this.#score(request, signal);
       case 'layer': {
         const { layer, x, logits } = request;
-        const answer = await this.#layers[layer]!.run({ x, signal, ...(logits && { logits }) });
+        const calls = this.#layers[layer];
+        if (!calls) throw noLayer(layer, this.#layers.length);
+        const answer = await calls.run({ x, signal, ...(logits && { logits }) });
         return [answer, [answer.y.data.buffer as ArrayBuffer]];
       }
       case 'snapshot':
@@ -117,9 +153,18 @@ class Host {
   ): Promise<Requests['generate']['answer']> {
     const { report, ...own } = options;
     const generation = this.#model.generate(prompt, { ...own, signal });
-    if (pieces) for await (const piece of generation) this.#outbox.add({ id, piece });
+    if (pieces) await this.#sendPieces(id, generation);
     const result = await generation.result();
     return report ? { ...result, reports: result.routing.map((routing) => reportRouting(routing)) } : result;
+  }
+
+  async #sendPieces(id: number, pieces: AsyncIterable<Piece>): Promise<void> {
+    let first = true;
+    for await (const piece of pieces) {
+      if (first) this.#outbox.addFirst({ id, piece });
+      else this.#outbox.add({ id, piece });
+      first = false;
+    }
   }
 
   async #score(
@@ -132,17 +177,23 @@ class Host {
   }
 }
 
+function noLayer(layer: number, layers: number): TurnoutError {
+  return new TurnoutError('TURNOUT_INPUT_INVALID', `expected a layer from 0 to ${layers - 1}, got ${layer}`);
+}
+
 async function open(): Promise<void> {
+  const work = new Work();
   const progress = (what: 'files' | 'processes') => (done: number, total: number) =>
     send({ kind: 'progress', what, done, total });
   const model = await MoeModel.open(folder, {
     ...options,
+    engine: { ...options.engine, onStep: (computes) => work.change(computes) },
     onProgress: progress('files'),
     ...(options.backend === 'processes' && {
       start: { ...options.start, onProgress: progress('processes') },
     }),
   });
-  const host = new Host(model);
+  const host = new Host(model, work);
   port.on('message', (message: ToEngine) => {
     if (message.kind === 'stop') host.stop(message.id);
     else if (message.kind === 'close') void host.close().then(() => leave());

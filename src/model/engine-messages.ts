@@ -2,6 +2,7 @@ import type { RemoteError } from '../experts/remote-error.js';
 import type { PlainTensor } from '../experts/session.js';
 import type { RoutingReport } from '../router/report.js';
 import type { Matrix } from '../tensor.js';
+import type { EngineOptions } from './engine.js';
 import type { EngineSnapshot } from './engine-snapshot.js';
 import type { GenerateOptions, GenerateResult, Piece } from './generate.js';
 import type { LayerAnswer } from './layer-calls.js';
@@ -12,7 +13,8 @@ import type { OpenModelOptions } from './moe-model.js';
 /* What passes between an EngineThread and the thread that it stands for. */
 
 /** The options of a model that can be handed to another thread. */
-export type ThreadOptions = Omit<OpenModelOptions, 'onProgress' | 'start'> & {
+export type ThreadOptions = Omit<OpenModelOptions, 'onProgress' | 'start' | 'engine'> & {
+  readonly engine?: Omit<EngineOptions, 'onStep'>;
   readonly start?: Omit<NonNullable<OpenModelOptions['start']>, 'onProgress'>;
 };
 

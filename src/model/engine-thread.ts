@@ -145,12 +145,21 @@ export class EngineThread implements AsyncDisposable {
     const pending = this.#pending.get(event.id);
     if (!pending) return;
     if ('piece' in event) {
-      pending.onPiece?.(event.piece);
+      this.#hand(event.piece, pending);
       return;
     }
     this.#pending.delete(event.id);
     if ('error' in event) pending.reject(revive(event.error));
     else pending.resolve(event.value);
+  }
+
+  /** What a listener throws fails its own generation, and no other. */
+  #hand(piece: Piece, { onPiece, reject }: Pending): void {
+    try {
+      onPiece?.(piece);
+    } catch (error) {
+      reject(error as Error);
+    }
   }
 
   #end(cause: Error | undefined): void {

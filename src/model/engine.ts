@@ -2,7 +2,7 @@ import { TurnoutError } from '../errors.js';
 import type { RunOptions } from '../experts/backend.js';
 import { sliceRouting } from '../router/slice.js';
 import { row } from '../tensor.js';
-import { problemOf } from './bad-logits.js';
+import { logitsValid, problemOf } from './bad-logits.js';
 import { BlockPool, BlockTable, pagedView } from './cache.js';
 import { addTimes, type Program, type Span, type StepBatch, type StepResult } from './program.js';
 import { Sequence, type SequenceRequest } from './sequence.js';
@@ -12,12 +12,14 @@ export interface EngineOptions {
   /** Sequences that decode in one step, at most; 64 where left out. */
   readonly decodeRows?: number;
   /**
-   * Rows of one prompt that a step takes beside decoding rows, at most; 64 where left out, which keeps their wait short.
-   * A step without decoding rows takes four times as many.
+   * Rows of one prompt that a step takes beside decoding rows, at most; 128 where left out. More keep
+   * their next tokens waiting, fewer keep a prompt waiting for its first. A step without decoding rows takes twice as many.
    */
   readonly chunkRows?: number;
   /** Cache blocks in use at once, at most. A sequence waits until what it may need in the end is free. */
   readonly cacheBlocks?: number;
+  /** Told when a step begins and when it is over: for those who must not end this thread while it computes. */
+  readonly onStep?: (computes: boolean) => void;
 }
 
 /** What an engine has, and what it has done. */
@@ -44,7 +46,7 @@ const DEFAULT_CACHE_BLOCKS = 4096;
 const MAX_TRIES = 3;
 
 /** How many times `chunkRows` a step takes of a prompt where nothing decodes beside it. */
-const ALONE = 4;
+const ALONE = 2;
 
 /**
  * Steps many sequences of different lengths together: decoding rows and one prompt chunk share each layer's expert
@@ -55,6 +57,7 @@ export class Engine {
   readonly #pools: ReadonlyMap<string, BlockPool>;
   readonly #decodeRows: number;
   readonly #chunkRows: number;
+  readonly #onStep: EngineOptions['onStep'];
   /** Admitted sequences, the one that has waited longest for its turn first. */
   #running: Sequence[] = [];
   /** Sequences that wait for cache blocks, in order of arrival. */
@@ -75,7 +78,8 @@ export class Engine {
       atLeastOne('cacheBlocks', options.cacheBlocks ?? DEFAULT_CACHE_BLOCKS),
     );
     this.#decodeRows = atLeastOne('decodeRows', options.decodeRows ?? 64);
-    this.#chunkRows = atLeastOne('chunkRows', options.chunkRows ?? 64);
+    this.#chunkRows = atLeastOne('chunkRows', options.chunkRows ?? 128);
+    this.#onStep = options.onStep;
   }
 
   /** Sequences that run or wait. */
@@ -175,11 +179,20 @@ export class Engine {
     const spans = this.#schedule();
     if (spans.length === 0) return { rows: 0, sequences: 0 };
     const batch = this.#batch(spans, options);
-    const result = await this.program.run(batch);
+    const result = await this.#run(batch);
     this.#counts.add(batch.ids.length, result.times);
     this.#commit(batch, result);
     this.#sweep();
     return { rows: batch.ids.length, sequences: spans.length, times: result.times };
+  }
+
+  async #run(batch: StepBatch): Promise<StepResult> {
+    this.#onStep?.(true);
+    try {
+      return await this.program.run(batch);
+    } finally {
+      this.#onStep?.(false);
+    }
   }
 
   /** Frees what ended sequences held. */
@@ -296,7 +309,7 @@ function next(sequence: Sequence, logits: Float32Array): void {
     sequence.emit({ kind: 'end', reason: 'scored' });
     return;
   }
-  if (logits.some((value) => Number.isNaN(value) || value === Number.POSITIVE_INFINITY)) {
+  if (!logitsValid(logits)) {
     const position = sequence.cached - 1;
     sequence.fail(
       new TurnoutError('TURNOUT_LOGITS_INVALID', `the model gave NaN or +infinity at position ${position}`, {

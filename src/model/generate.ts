@@ -37,6 +37,7 @@ export interface Piece {
   readonly text: string;
   /** The tokens of the prompt, before anything else, where `scorePrompt` asks for them. */
   readonly prompt?: readonly TextToken[];
+  /** Empty where `logprobs` is false. */
   readonly tokens: readonly TextToken[];
 }
 
@@ -54,7 +55,7 @@ export interface GenerateResult {
   readonly text: string;
   /** Generated token ids. */
   readonly tokens: readonly number[];
-  /** The same with how probable each was. */
+  /** The same with how probable each was; empty where `logprobs` is false. */
   readonly logprobs: readonly TextToken[];
   /** Token ids of the prompt, the begin token included. */
   readonly prompt: readonly number[];
@@ -86,6 +87,7 @@ export class Generation implements AsyncIterable<Piece> {
   readonly #promptLogprobs: TextToken[] = [];
   readonly #logprobs: TextToken[] = [];
   readonly #top: number;
+  readonly #tellsTokens: boolean;
   #reason: GenerateResult['reason'] = 'max-tokens';
 
   constructor(
@@ -99,6 +101,7 @@ export class Generation implements AsyncIterable<Piece> {
     const signals = [options.signal, this.#timer].filter((signal) => signal !== undefined);
     this.#stream = new TextStream(stopTexts(options.stop));
     this.#top = options.top ?? 0;
+    this.#tellsTokens = options.logprobs ?? true;
     const maxTokens = options.maxTokens ?? Math.min(128, Math.max(1, room));
     const sampler = createSampler(options);
     this.#sequence = engine.add({
@@ -145,7 +148,7 @@ export class Generation implements AsyncIterable<Piece> {
     let tokens: TextToken[] = [];
     let scored = this.#sequence.request.logits !== 'prompt';
     try {
-      for await (const event of this.#events()) {
+      for await (const event of this.#sequence) {
         if (event.kind === 'logits') {
           this.#scorePrompt(event.first, event.logits);
           continue;
@@ -156,10 +159,12 @@ export class Generation implements AsyncIterable<Piece> {
           this.#reason = event.reason;
           break;
         }
-        const { token: id, logprob, top } = event;
-        const token = { id, logprob, ...(top && { top }) };
-        this.#logprobs.push(token);
-        tokens.push(token);
+        if (this.#tellsTokens) {
+          const { token: id, logprob, top } = event;
+          const token = { id, logprob, ...(top && { top }) };
+          this.#logprobs.push(token);
+          tokens.push(token);
+        }
         const { text, stopped } =
           event.token < 256 ? this.#stream.push(event.token) : { text: '', stopped: false };
         if (stopped) this.#reason = 'stop';
@@ -169,6 +174,8 @@ export class Generation implements AsyncIterable<Piece> {
       }
       const rest = this.#stream.end();
       if (rest !== '' || tokens.length > 0) yield this.#piece(rest, tokens);
+    } catch (error) {
+      throw this.#timer?.aborted ? exceeded(this.#timer, error) : error;
     } finally {
       this.engine.stop(this.#sequence);
     }
@@ -184,14 +191,6 @@ export class Generation implements AsyncIterable<Piece> {
       const id = tokens[first + i + 1]!;
       const top = this.#top > 0 && { top: topTokens(scores, this.#top, normaliser) };
       this.#promptLogprobs.push({ id, logprob: scores[id]! - normaliser, ...top });
-    }
-  }
-
-  async *#events() {
-    try {
-      yield* this.#sequence;
-    } catch (error) {
-      throw this.#timer?.aborted ? exceeded(this.#timer, error) : error;
     }
   }
 

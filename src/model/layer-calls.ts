@@ -41,8 +41,8 @@ export class LayerCalls {
   }
 
   /**
-   * x [T,H] -> y [T,H] with its own routing. Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_INPUT_INVALID (NaN or infinity in x or
-   * logits), TURNOUT_LOGITS_INVALID, TURNOUT_ABORTED, and what the backend throws.
+   * x [T,H] -> y [T,H] with its own routing. Throws TURNOUT_SHAPE_MISMATCH, TURNOUT_INPUT_INVALID (NaN or infinity in x),
+   * TURNOUT_LOGITS_INVALID, TURNOUT_ABORTED, and what the backend throws.
    */
   async run(request: LayerRequest): Promise<LayerAnswer> {
     this.#check(request);

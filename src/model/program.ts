@@ -78,8 +78,12 @@ class StepState {
   readonly from = performance.now();
   readonly layers: { from: number; stages: StageTimes }[] = [];
   readonly times = noTimes();
+  /** [N] the ids as routers take them, the same for each layer. */
+  readonly tokenIds: Int32Array;
 
-  constructor(readonly batch: StepBatch) {}
+  constructor(readonly batch: StepBatch) {
+    this.tokenIds = Int32Array.from(batch.ids, Number);
+  }
 
   get(name: string): PlainTensor {
     return this.tensors.get(name)!;
@@ -142,7 +146,7 @@ export class Program {
       ...(batch.signal ? { signal: batch.signal } : {}),
       ...(batch.timeoutMs === undefined ? {} : { timeoutMs: batch.timeoutMs }),
       badRows: 'report',
-      tokenIds: Int32Array.from(batch.ids, Number),
+      tokenIds: state.tokenIds,
       sequences: batch.spans.map(({ sequence, length }) => {
         const counters = sequence.counters[step.layer];
         return { length, request: sequence.request.request ?? 0, ...(counters ? { state: counters } : {}) };

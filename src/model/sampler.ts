@@ -14,9 +14,11 @@ export interface SamplerOptions {
   readonly sample?: number;
   /** The most probable tokens that come with each sampled one; none where left out. */
   readonly top?: number;
+  /** Tells how probable each token was, which takes an exponential for each of the vocabulary; `true` where left out. */
+  readonly logprobs?: boolean;
 }
 
-/** A token with its log-probability under the model (temperature 1). */
+/** A token with its log-probability under the model (temperature 1); NaN where the sampler was told to leave it out. */
 export interface TokenLogprob {
   readonly token: number;
   readonly logprob: number;
@@ -39,6 +41,7 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
     seed = 0,
     sample = 0,
     top = 0,
+    logprobs = true,
   } = options;
   check('temperature', temperature, Number.isFinite(temperature) && temperature >= 0, 'a number from 0');
   check(
@@ -54,6 +57,7 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
   const whole = topK === Number.POSITIVE_INFINITY && topP === 1;
   return (logits, position) => {
     const token = temperature === 0 ? argmax(logits) : draw(logits, position);
+    if (!logprobs) return { token, logprob: Number.NaN };
     const normaliser = logSumExp(logits);
     const logprob = logits[token]! - normaliser;
     return top === 0 ? { token, logprob } : { token, logprob, top: topTokens(logits, top, normaliser) };
@@ -133,12 +137,12 @@ function argmax(logits: Float32Array): number {
   return best;
 }
 
-/** log(sum(exp(x))) of x [n], in float64. */
+/** log(sum(exp(x))) of x [n], in float64. Plain loops: an iterator makes an object of each number. */
 export function logSumExp(x: Float32Array): number {
   let top = Number.NEGATIVE_INFINITY;
-  for (const value of x) if (value > top) top = value;
+  for (let i = 0; i < x.length; i++) if (x[i]! > top) top = x[i]!;
   let total = 0;
-  for (const value of x) total += Math.exp(value - top);
+  for (let i = 0; i < x.length; i++) total += Math.exp(x[i]! - top);
   return top + Math.log(total);
 }
 

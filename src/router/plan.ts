@@ -19,11 +19,13 @@ export function planDispatch(routing: Routing): DispatchPlan {
   const assignments = new Int32Array(offsets[experts]);
   const next = offsets.slice(0, experts);
   for (let a = 0; a < expert.length; a++) if (reason[a] === 0) assignments[next[expert[a]]++] = a;
+  const weights = new Float32Array(assignments.length);
+  for (let i = 0; i < weights.length; i++) weights[i] = weight[assignments[i]];
   const plan: Omit<DispatchPlan, keyof Branded> = {
     tokens: routing.tokens,
     experts,
     tokenIds: assignments.map((a) => token[a]),
-    weights: Float32Array.from(assignments, (a) => weight[a]),
+    weights,
     offsets,
     assignments,
     weightsOn: routing.weightsOn,

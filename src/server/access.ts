@@ -39,7 +39,7 @@ export function addAccess(app: FastifyInstance, options: CheckedOptions): void {
 function checkHost({ headers }: FastifyRequest, { host, allowedHosts, apiKeys }: CheckedOptions): void {
   if (apiKeys.length > 0 || !isLoopback(host)) return;
   const name = hostName(headers.host ?? '');
-  if (isLoopback(name) || name === host || allowedHosts.includes(name)) return;
+  if (isLoopback(name) || [host, ...allowedHosts].some((own) => own.toLowerCase() === name)) return;
   throw new TurnoutError(
     'TURNOUT_FORBIDDEN',
     `the host ${JSON.stringify(name)} is none of this server's names`,

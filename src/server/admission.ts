@@ -54,7 +54,8 @@ export class Admission {
   #blocks = 0;
   #closed = false;
   #meanMs = 0;
-  #idle: (() => void) | undefined;
+  #idle: Promise<void> | undefined;
+  #empty: (() => void) | undefined;
 
   constructor(options: AdmissionOptions) {
     this.options = options;
@@ -102,9 +103,10 @@ export class Admission {
     this.#closed = true;
     for (const { enter } of this.#waiting.splice(0)) enter();
     if (this.#sequences === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#idle = resolve;
+    this.#idle ??= new Promise((resolve) => {
+      this.#empty = resolve;
     });
+    await this.#idle;
   }
 
   #check({ sequences, blocks }: Need): void {
@@ -139,7 +141,7 @@ export class Admission {
     this.#blocks -= blocks;
     this.#meanMs += (ms - this.#meanMs) * (this.#meanMs === 0 ? 1 : MEAN_WEIGHT);
     this.#letIn();
-    if (this.#sequences === 0) this.#idle?.();
+    if (this.#sequences === 0) this.#empty?.();
   }
 
   #letIn(): void {

@@ -9,6 +9,8 @@ import Fastify, {
 } from 'fastify';
 import { TurnoutError } from '../errors.js';
 import { addAccess } from './access.js';
+import { addBodyBudget } from './body-budget.js';
+import { addStall, answerUnreadable } from './connections.js';
 import type { ServerContext } from './context.js';
 import { dashboard } from './dashboard.js';
 import { addDocs } from './docs.js';
@@ -23,21 +25,27 @@ import type { CheckedOptions } from './options.js';
 
 /** Bytes of all headers of a request together. */
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Milliseconds for a client to send its headers, and its whole request. */
-const HEADERS_MS = 20_000;
-const REQUEST_MS = 60_000;
+/** How often in the time that a client has for its request the server looks for those that are late. */
+const LOOKS = 12;
 /** Characters of one part of a path: names of models and recordings. */
 const MAX_PARAM = 256;
 
 /** The HTTP side of a server: parses, admits and answers, and never computes. Nothing listens yet. */
 export async function createApp(context: ServerContext): Promise<FastifyInstance> {
   const { options } = context;
+  const { readMs, stallMs } = options;
   const app = Fastify({
-    logger: options.log ? { stream: process.stderr } : false,
+    // What nobody foresaw is told in any case: its answer says nothing of the inside.
+    logger: { stream: process.stderr, level: options.log ? 'info' : 'error' },
     bodyLimit: options.bodyLimit,
     routerOptions: { maxParamLength: MAX_PARAM },
-    requestTimeout: REQUEST_MS,
-    http: { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: HEADERS_MS },
+    requestTimeout: readMs,
+    http: {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: Math.ceil(readMs / 3),
+      connectionsCheckingInterval: Math.ceil(readMs / LOOKS),
+    },
+    clientErrorHandler: answerUnreadable,
     // Those that have nothing under way; others end with their answer.
     forceCloseConnections: 'idle',
     return503OnClosing: false,
@@ -52,9 +60,12 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
   addJsonParser(app, options.jsonLimit);
   addErrors(app, context);
-  addAccess(app, options);
+  addStall(app, stallMs);
   await app.register(helmet, { contentSecurityPolicy: { directives: CONTENT_SECURITY } });
-  if (options.corsOrigins.length > 0) await app.register(cors, { origin: [...options.corsOrigins] });
+  // Before the keys are asked for: browsers send none with the question whether they may call.
+  if (options.corsOrigins.length > 0) await app.register(cors, corsOf(options));
+  addAccess(app, options);
+  addBodyBudget(app, options);
   await addDocs(app, context);
   if (options.rateLimit !== Number.POSITIVE_INFINITY) await app.register(rateLimit, limitOf(options));
   for (const endpoints of [openaiEndpoints, observeEndpoints, recordingEndpoints]) {
@@ -65,7 +76,7 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     prefix: '/v2',
     version: context.version,
     models: servedModels(context),
-    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit },
+    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit, stallMs },
   });
   return app;
 }
@@ -82,6 +93,15 @@ const CONTENT_SECURITY = {
   // The server speaks plain HTTP: a browser that turned to HTTPS would find nobody.
   upgradeInsecureRequests: null,
 };
+
+function corsOf({ corsOrigins }: CheckedOptions) {
+  return {
+    origin: [...corsOrigins],
+    methods: ['GET', 'HEAD', 'POST', 'DELETE'],
+    exposedHeaders: ['Retry-After', 'Inference-Header-Content-Length'],
+    strictPreflight: false,
+  };
+}
 
 function limitOf({ rateLimit: max }: CheckedOptions) {
   return {

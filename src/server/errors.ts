@@ -38,6 +38,7 @@ const FASTIFY: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_BODY_TOO_LARGE: 'TURNOUT_REQUEST_TOO_LARGE',
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'TURNOUT_MEDIA_TYPE_UNSUPPORTED',
   FST_ERR_NOT_FOUND: 'TURNOUT_NOT_FOUND',
+  FST_ERR_MAX_PARAM_LENGTH: 'TURNOUT_NOT_FOUND',
 };
 
 export function statusOf({ code }: TurnoutError): number {

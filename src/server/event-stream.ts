@@ -1,19 +1,19 @@
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
 
-/** A client that takes nothing for as long is gone. */
-const STALL_MS = 30_000;
 /** Bytes that may wait for a client that reads more slowly than they come: some thousand tokens with their alternatives. */
 const MAX_WAITING = 8 * 1024 * 1024;
 
 /** An answer as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html). */
 export class EventStream {
   readonly #raw: ServerResponse;
-  #stall: NodeJS.Timeout | undefined;
+  readonly #stallMs: number;
+  #watched = false;
 
-  /** Takes the reply over and sends its headers. */
-  constructor(reply: FastifyReply) {
+  /** Takes the reply over and sends its headers. A client that takes nothing for `stallMs` is cut off. */
+  constructor(reply: FastifyReply, stallMs: number) {
     reply.hijack();
+    this.#stallMs = stallMs;
     this.#raw = reply.raw;
     this.#raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
@@ -23,7 +23,8 @@ export class EventStream {
       'x-accel-buffering': 'no',
     });
     this.#raw.flushHeaders();
-    this.#raw.once('close', () => clearTimeout(this.#stall));
+    // Another answer of this connection may have left its own.
+    this.#raw.setTimeout(0);
   }
 
   get closed(): boolean {
@@ -47,13 +48,15 @@ export class EventStream {
     if (this.#raw.writableLength > 0) this.#watch();
   }
 
-  /** Ends the connection where the client has taken nothing for a while. */
+  /** While something waits for the client, the connection ends once it has taken nothing for a while. */
   #watch(): void {
-    if (this.#stall) return;
-    this.#stall = setTimeout(() => this.#raw.destroy(), STALL_MS);
+    if (this.#watched) return;
+    this.#watched = true;
+    // The socket's own timer starts anew whenever the system takes some of what waits.
+    this.#raw.setTimeout(this.#stallMs);
     this.#raw.once('drain', () => {
-      clearTimeout(this.#stall);
-      this.#stall = undefined;
+      this.#watched = false;
+      this.#raw.setTimeout(0);
     });
   }
 }

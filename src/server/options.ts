@@ -15,7 +15,7 @@ export interface ServerOptions {
   readonly allowedHosts?: readonly string[];
   /** Sites whose pages may call the endpoints (CORS); none where left out. */
   readonly corsOrigins?: readonly string[];
-  /** Requests a minute from one key or address, without health, metrics and the dashboard's files; no limit where left out. */
+  /** Requests a minute from one key or address, without health, /docs and the dashboard's files; no limit where left out. */
   readonly rateLimit?: number;
   /** Sequences that run at once; 64 where left out. */
   readonly running?: number;
@@ -25,6 +25,10 @@ export interface ServerOptions {
   readonly queueDelayMs?: number;
   /** Milliseconds for a request where it names none itself, its wait included, and the most that it may name; 300,000 where left out. */
   readonly requestTimeoutMs?: number;
+  /** Milliseconds for a client to send a request whole, a third of it for the headers; 60,000 where left out. */
+  readonly readMs?: number;
+  /** Milliseconds after which a client that takes nothing of its answer is cut off; 30,000 where left out. */
+  readonly stallMs?: number;
   /** Milliseconds that running requests get when the server is told to stop; 30,000 where left out. */
   readonly graceMs?: number;
   /** Bytes of a body in JSON; 1 MiB where left out: parsing holds up the thread that answers. */
@@ -49,6 +53,8 @@ const DEFAULTS: CheckedOptions = {
   queue: 128,
   queueDelayMs: 10_000,
   requestTimeoutMs: 300_000,
+  readMs: 60_000,
+  stallMs: 30_000,
   graceMs: 30_000,
   jsonLimit: 1024 * 1024,
   bodyLimit: 32 * 1024 * 1024,
@@ -69,19 +75,29 @@ export function checkServerOptions(options: ServerOptions): CheckedOptions {
   whole('queue', all.queue, 0, 1_000_000);
   for (const name of ['queueDelayMs', 'requestTimeoutMs', 'graceMs'] as const)
     whole(name, all[name], 0, MAX_MS);
+  for (const name of ['readMs', 'stallMs'] as const) whole(name, all[name], 100, MAX_MS);
   for (const name of ['jsonLimit', 'bodyLimit'] as const) whole(name, all[name], 1024, 2 ** 31);
   if (all.rateLimit !== Number.POSITIVE_INFINITY) whole('rateLimit', all.rateLimit, 1, 1_000_000_000);
-  for (const key of all.apiKeys) {
-    if (key.length < MIN_KEY || /[^\x21-\x7e]/.test(key)) {
-      throw invalid(`apiKeys: expected keys of at least ${MIN_KEY} visible ASCII characters`);
-    }
-  }
+  checkKeys(all.apiKeys);
+  checkOrigins(all.corsOrigins);
   if (!isLoopback(all.host) && all.apiKeys.length === 0 && !all.publicWithoutKey) {
     throw invalid(
       `host: ${all.host} can be reached from other machines, and no API key is set; set one, or say publicWithoutKey`,
     );
   }
   return all;
+}
+
+function checkKeys(keys: readonly string[]): void {
+  if (keys.every((key) => key.length >= MIN_KEY && !/[^\x21-\x7e]/.test(key))) return;
+  throw invalid(`apiKeys: expected keys of at least ${MIN_KEY} visible ASCII characters`);
+}
+
+/** Browsers send a site as its origin alone; with another text here none would ever be let in. */
+function checkOrigins(origins: readonly string[]): void {
+  const wrong = origins.find((origin) => !URL.canParse(origin) || new URL(origin).origin !== origin);
+  if (wrong === undefined) return;
+  throw invalid(`corsOrigins: expected origins such as https://example.org, got ${JSON.stringify(wrong)}`);
 }
 
 export function isLoopback(host: string): boolean {

@@ -4,7 +4,7 @@ import type { GenerateResult } from '../model/generate.js';
 import type { Routing } from '../router/routing.js';
 import { base64, routingTable } from './openai/routed.js';
 
-/** Bytes of one recording; it stops itself there. */
+/** Bytes of all recordings of one key; the one that runs stops itself there. */
 const MAX_BYTES = 256 * 1024 * 1024;
 /** Recordings that one key may keep. */
 const MAX_KEPT = 4;
@@ -66,9 +66,11 @@ interface Kept {
 export class Recordings {
   readonly #model: string;
   readonly #layers: readonly LayerInfo[];
+  readonly #maxBytes: number;
   #kept: Kept[] = [];
 
-  constructor(model: string, layers: readonly LayerInfo[]) {
+  constructor(model: string, layers: readonly LayerInfo[], maxBytes = MAX_BYTES) {
+    this.#maxBytes = maxBytes;
     this.#model = model;
     this.#layers = layers;
   }
@@ -133,7 +135,8 @@ export class Recordings {
       layers: routing.map(recordedLayer),
     };
     const bytes = request.layers.reduce((sum, layer) => sum + bytesOf(layer), request.ids.length);
-    if (kept.bytes + bytes > MAX_BYTES) {
+    const held = this.#of(key).reduce((sum, own) => sum + own.bytes, 0);
+    if (held + bytes > this.#maxBytes) {
       kept.state = 'full';
       return;
     }

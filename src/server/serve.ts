@@ -1,15 +1,19 @@
 import { readFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import type { FastifyInstance } from 'fastify';
+import { TurnoutError } from '../errors.js';
 import { EngineThread, type OpenThreadOptions } from '../model/engine-thread.js';
 import { Admission } from './admission.js';
 import { createApp } from './app.js';
 import type { ServerContext } from './context.js';
 import { ServerMetrics } from './metrics.js';
 import { Observer } from './observed.js';
-import { checkServerOptions, type ServerOptions } from './options.js';
+import { type CheckedOptions, checkServerOptions, type ServerOptions } from './options.js';
 import { Recordings } from './recordings.js';
 import { fittingPresets } from './routing-trace.js';
+
+/** How often a server that ends looks for connections that have nothing under way. */
+const SWEEP_MS = 50;
 
 export interface ServeOptions extends OpenThreadOptions {
   readonly server?: ServerOptions;
@@ -31,7 +35,7 @@ export interface Server extends AsyncDisposable {
 
 /**
  * Serves the package in `folder` over HTTP: docs/http.md. The engine computes in a thread of its own; this thread only
- * answers. Throws TURNOUT_OPTIONS_INVALID, what opening the package throws, and Node's error where it cannot listen.
+ * answers. Throws TURNOUT_OPTIONS_INVALID, also where it cannot listen, and what opening the package throws.
  */
 export async function serve(folder: string, { server = {}, ...model }: ServeOptions = {}): Promise<Server> {
   const options = checkServerOptions(server);
@@ -56,7 +60,9 @@ export async function serve(folder: string, { server = {}, ...model }: ServeOpti
   let app: FastifyInstance | undefined;
   try {
     app = await createApp(context);
-    await app.listen({ host, port });
+    await app.listen({ host, port }).catch((error: Error) => {
+      throw cannotListen(error, options);
+    });
   } catch (error) {
     await Promise.all([app?.close(), engine.close()]);
     throw error;
@@ -84,7 +90,10 @@ async function closeAll({ app, engine, admission, graceMs }: Open): Promise<void
   const idle = admission.close();
   // Takes no new connections, and ends those that have nothing under way.
   const closed = app.close();
+  // Others stay open behind their answers, for requests that they will not get any more.
+  const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP_MS);
   await Promise.race([Promise.all([idle, closed]), grace.over]);
+  clearInterval(sweep);
   grace.end();
   // Whoever is still here has had its time: their calls end when their connections do.
   app.server.closeAllConnections();
@@ -106,6 +115,19 @@ function once(work: () => Promise<void>): () => Promise<void> {
     running ??= work();
     return running;
   };
+}
+
+/** What Node says, and what to do. */
+function cannotListen(error: NodeJS.ErrnoException, { host, port }: CheckedOptions): TurnoutError {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: 'the port is taken: another server may be running; choose another port, or 0 for a free one',
+    EACCES: 'the system keeps this port for itself; choose one above 1023',
+    EADDRNOTAVAIL: 'this machine has no such address',
+    ENOTFOUND: 'this machine has no such address',
+  };
+  const reason = reasons[error.code ?? ''] ?? error.message;
+  const message = `cannot listen on ${host}, port ${port}: ${reason}`;
+  return new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { host, port }, { cause: error });
 }
 
 function urlOf({ address, family, port }: AddressInfo): string {

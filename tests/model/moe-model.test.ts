@@ -107,6 +107,20 @@ describe('MoeModel.generate', () => {
     expect(result.routing[0]!.tokens).toBe(result.prompt.length + 39);
   });
 
+  it('tells how probable tokens were, or leaves it out', async () => {
+    const told = await model.generate('The ', { maxTokens: 5, seed: 3 }).result();
+    expect(told.logprobs.map(({ id }) => id)).toEqual(told.tokens);
+    const generation = model.generate('The ', { maxTokens: 5, seed: 3, logprobs: false });
+    const pieces: string[] = [];
+    for await (const { text, tokens } of generation) {
+      pieces.push(text);
+      expect(tokens).toEqual([]);
+    }
+    const { text, tokens, logprobs } = await generation.result();
+    expect(pieces.join('')).toBe(text);
+    expect({ text, tokens, logprobs }).toEqual({ text: told.text, tokens: told.tokens, logprobs: [] });
+  });
+
   it('repeats itself with the same seed, on every backend', async () => {
     const options = { maxTokens: 60, seed: 9, temperature: 0.9 };
     await using inline = await MoeModel.open(BABEL, { backend: 'inline' });

@@ -43,9 +43,10 @@ export async function observeEndpoints(
     tags,
     response: textAnswer('Server-sent events', 'text/event-stream'),
   };
-  app.get('/v1/routing/events', { schema: events }, async (_, reply) => {
+  // HEAD would never end.
+  app.get('/v1/routing/events', { schema: events, exposeHeadRoute: false }, async (_, reply) => {
     feed.checkRoom();
-    feed.add(new EventStream(reply));
+    feed.add(new EventStream(reply, context.options.stallMs));
     return reply;
   });
   const trace = {
@@ -54,8 +55,8 @@ export async function observeEndpoints(
     body: TraceRequest,
     response: jsonAnswer('The routing, token by token'),
   };
-  app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async ({ body }, reply) =>
-    traceText(context, body, clientGone(reply)),
+  app.post<{ Body: TraceBody }>('/v1/routing/trace', { schema: trace }, async (request, reply) =>
+    traceText(context, request.body, clientGone(request, reply)),
   );
   app.get(
     '/metrics',

@@ -127,7 +127,7 @@ async function infer(model: ServedModel, { request, reply, limits }: Exchange): 
     outputs: asked.outputs.map(({ name }) => name),
     ...(asked.timeoutMs === undefined ? {} : { timeoutMs: asked.timeoutMs }),
     priority: asked.priority,
-    signal: clientGone(reply),
+    signal: clientGone(request, reply),
   });
   const { headers, body } = await writeResponse(model.name, asked, outputs);
   reply.raw.setTimeout(limits.stallMs, () => reply.raw.destroy());

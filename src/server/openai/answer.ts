@@ -34,7 +34,7 @@ export async function answerStream(
   try {
     const results = await runJob(context, job, owner, {
       onStart: () => {
-        stream = new EventStream(reply);
+        stream = new EventStream(reply, context.options.stallMs);
         for (let i = 0; i < job.prompts.length * job.n; i++) send(shape.first(i));
       },
       onPiece: (index, piece) => send(shape.piece(index, piece)),

@@ -81,7 +81,7 @@ async function answer(context: ServerContext, { job, shape, request, reply }: As
     operation: shape instanceof ChatShape ? 'chat' : 'text_completion',
     model: context.engine.info.manifest.name,
   });
-  const owner = { signal: clientGone(reply), keyNumber: request.keyNumber, span };
+  const owner = { signal: clientGone(request, reply), keyNumber: request.keyNumber, span };
   if (!job.stream) return answerWhole(context, job, { shape, owner });
   await answerStream(context, job, { shape, owner, reply });
   return reply;

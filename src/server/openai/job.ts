@@ -71,6 +71,7 @@ function samplingOf(
     seed: body.seed ?? randomInt(MAX_SEED),
     ...(stop != null && { stop }),
     ...(logprobs !== undefined && { top: logprobs, scorePrompt: echo }),
+    logprobs: logprobs !== undefined,
     ignoreEnd: body.ignore_eos ?? false,
   };
 }

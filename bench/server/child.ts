@@ -1,0 +1,72 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { type Deferred, deferred } from '../../src/experts/deferred.js';
+
+/** What a program of the bench answers, by name. */
+export type Answers = Readonly<Record<string, (ask: never) => unknown>>;
+
+interface Ask {
+  readonly id: number;
+  readonly kind: string;
+  readonly ask: unknown;
+}
+
+interface Answer {
+  readonly id: number;
+  readonly value?: unknown;
+  readonly error?: string;
+}
+
+/** A program of the bench in a process of its own, so that it shares no event loop and no heap with what it measures. */
+export class Child<A extends Answers> implements AsyncDisposable {
+  readonly #process: ChildProcess;
+  readonly #pending = new Map<number, Deferred<unknown>>();
+  #next = 0;
+
+  constructor(program: URL, execArgv: readonly string[] = []) {
+    this.#process = fork(program, { execArgv: [...execArgv], serialization: 'advanced' });
+    this.#process.on('message', (answer: Answer) => {
+      const pending = this.#pending.get(answer.id);
+      this.#pending.delete(answer.id);
+      if (answer.error === undefined) pending?.resolve(answer.value);
+      else pending?.reject(new Error(answer.error));
+    });
+    this.#process.on('exit', (code) => {
+      for (const { reject } of this.#pending.values())
+        reject(new Error(`${program.pathname} ended: ${code}`));
+      this.#pending.clear();
+    });
+  }
+
+  get pid(): number {
+    return this.#process.pid!;
+  }
+
+  ask<K extends keyof A & string>(kind: K, ...[ask]: Parameters<A[K]>): Promise<Awaited<ReturnType<A[K]>>> {
+    const id = this.#next++;
+    const pending = deferred<unknown>();
+    this.#pending.set(id, pending);
+    this.#process.send({ id, kind, ask } satisfies Ask);
+    return pending.promise as Promise<Awaited<ReturnType<A[K]>>>;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+    const ended = once(this.#process, 'exit');
+    this.#process.disconnect();
+    await ended;
+  }
+}
+
+/** In the program: answers until the bench has had enough, then frees what `close` frees. */
+export function answerAsks(answers: Answers, close: () => Promise<void> = async () => {}): void {
+  process.on('message', async ({ id, kind, ask }: Ask) => {
+    const send = (answer: Answer) => process.connected && process.send!(answer);
+    try {
+      send({ id, value: await answers[kind]!(ask as never) });
+    } catch (error) {
+      send({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    }
+  });
+  process.on('disconnect', () => void close().finally(() => process.exit()));
+}

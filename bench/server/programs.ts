@@ -1,0 +1,33 @@
+import type { ServerOptions } from '../../src/server/options.js';
+import { Child } from './child.js';
+import type { EngineProcess } from './engine-process.js';
+import type { LoadProcess } from './load-process.js';
+import type { ServerProcess } from './server-process.js';
+import type { Settings } from './settings.js';
+
+export type EngineChild = Child<EngineProcess>;
+export type LoadChild = Child<LoadProcess>;
+export type ServerChild = Child<ServerProcess> & { readonly url: string };
+
+type Opened = Pick<Settings, 'package' | 'backend' | 'node'>;
+
+/** The server in a process of its own, listening. */
+export async function startServer(
+  { package: folder, backend, node }: Opened,
+  server: ServerOptions = {},
+): Promise<ServerChild> {
+  const child = new Child<ServerProcess>(new URL('./server-process.js', import.meta.url), node);
+  const url = await child.ask('open', { folder, backend, server });
+  return Object.assign(child, { url });
+}
+
+/** The engine alone in a process of its own. */
+export async function startEngine({ package: folder, backend }: Omit<Opened, 'node'>): Promise<EngineChild> {
+  const child = new Child<EngineProcess>(new URL('./engine-process.js', import.meta.url));
+  await child.ask('open', { folder, backend });
+  return child;
+}
+
+export function startLoad(): LoadChild {
+  return new Child<LoadProcess>(new URL('./load-process.js', import.meta.url));
+}
