@@ -7,6 +7,8 @@ export interface Use {
   readonly experts: number;
   /** Most tokens that may compete in a sequence, and in a call. */
   readonly longest: { readonly sequence: number; readonly call: number };
+  /** Of the sweep: which it is makes no other rule. */
+  readonly seed: number;
 }
 
 type Json = Record<string, unknown>;
@@ -18,8 +20,8 @@ const DEFAULTS: Readonly<Record<string, Json>> = {
 
 /** Options -> text that is equal for rules that decide alike: defaults left out, capacities that nothing can reach too. */
 export function canonical(options: RouterOptions, use: Use): string {
-  const { seed, ...rest } = options as RouterOptions & Json;
-  const plain: Json = { ...rest };
+  const plain: Json = { ...options };
+  if (plain.seed === use.seed) delete plain.seed;
   if (plain.renormalise === 'never') delete plain.renormalise;
   for (const [stage, defaults] of Object.entries(DEFAULTS)) {
     if (plain[stage]) plain[stage] = without(plain[stage] as Json, defaults);

@@ -49,7 +49,7 @@ export function combinationsOf(source: Source, axes: Axes, changes: Changes): Co
   let refused = 0;
   const add = (name: string, capacity: Combination['capacity'], make: (layer: number) => RouterOptions) => {
     tried++;
-    const made = attempt(() => combine(source, name, capacity, make));
+    const made = attempt(() => combine({ source, seed: changes.seed }, name, capacity, make));
     if (!made) {
       refused++;
       return;
@@ -77,7 +77,8 @@ export function baselineOf(source: Source, changes: Changes): Combination | unde
   // Never with another k: it is what was trained, or recorded.
   const own = { ...changes, k: undefined };
   const make = (layer: number) => baseOptions(source, baseline.name, layer, own);
-  return { ...combine(source, baseline.name, 'own', make), alsoKnownAs: [], alike: 1 };
+  const made = combine({ source, seed: changes.seed }, baseline.name, 'own', make);
+  return { ...made, alsoKnownAs: [], alike: 1 };
 }
 
 /** What a coded error refuses does not exist here; other errors are thrown on. */
@@ -91,7 +92,7 @@ function attempt<T>(make: () => T): T | undefined {
 }
 
 function combine(
-  source: Source,
+  { source, seed }: { source: Source; seed: number },
   name: string,
   capacity: Combination['capacity'],
   make: (layer: number) => RouterOptions,
@@ -99,7 +100,7 @@ function combine(
   const options = source.layers.map((_, layer) => make(layer));
   const routers = options.map((own, layer) => source.routerOf(own, layer));
   const texts = options.map((own, layer) =>
-    canonical(own, { experts: source.layers[layer]!.experts, longest: source.longest }),
+    canonical(own, { experts: source.layers[layer]!.experts, longest: source.longest, seed }),
   );
   const acausal = routers.find(({ causal }) => !causal);
   return {

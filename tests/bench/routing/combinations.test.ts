@@ -105,7 +105,21 @@ describe('the combinations of a sweep', () => {
 });
 
 describe('the rule of a model', () => {
-  it('keeps its own seed and noise; presets take the seed of the sweep, and no noise', () => {
+  it('keeps its own seed, and is another rule than the same with another one', () => {
+    const own = presetOptions('v-moe', { seed: 5, score: { noise: null } });
+    const twin = { ...source(8), baseline: { name: 'trained', options: [own] } };
+    const both = chosen(twin, { presets: 'trained,v-moe', factors: 'none' }, 9).all;
+    // Not alike: v-moe here has no random number, but others have.
+    expect(both.filter((row) => row.capacity === 'own').map(({ name }) => name)).toEqual([
+      'trained',
+      'v-moe',
+    ]);
+    expect(chosen(twin, { presets: 'trained,v-moe', factors: 'none' }, 5).all[0]!.alsoKnownAs).toEqual([
+      'v-moe',
+    ]);
+  });
+
+  it('keeps its own noise; presets take the seed of the sweep, and no noise', () => {
     const own = presetOptions('v-moe', { seed: 5 });
     const model = { ...source(8), baseline: { name: 'trained', options: [own] } };
     const { all } = chosen(model, { presets: 'trained,v-moe', factors: 'none' }, 9);
