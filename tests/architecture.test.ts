@@ -38,6 +38,7 @@ const LAYERS: readonly (readonly [name: string, pattern: RegExp])[] = [
   ['model', /^model\//],
   ['server', /^server\//],
   ['entries', /^(index|router|server)\.ts$/],
+  ['benches', /^\.\.\/bench\//],
   ['cli', /^cli\//],
 ];
 

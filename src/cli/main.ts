@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { benchCommand } from './commands/bench.js';
 import { doctorCommand } from './commands/doctor.js';
 import { inspectCommand } from './commands/inspect.js';
 import { planCommand } from './commands/plan.js';
@@ -25,6 +26,7 @@ const program = new Command('turnout')
   .addCommand(serveCommand)
   .addCommand(routeCommand)
   .addCommand(planCommand)
+  .addCommand(benchCommand)
   .addCommand(inspectCommand)
   .addCommand(verifyCommand)
   .addCommand(doctorCommand)

@@ -18,7 +18,7 @@ export const EXIT = {
  */
 export async function runProgram(program: Command, argv: readonly string[] = process.argv): Promise<void> {
   endOnBrokenPipe();
-  for (const command of [program, ...program.commands]) command.exitOverride();
+  for (const command of withSubcommands(program)) command.exitOverride();
   try {
     await program.parseAsync([...argv]);
   } catch (error) {
@@ -29,6 +29,11 @@ export async function runProgram(program: Command, argv: readonly string[] = pro
     process.stderr.write(describeError(error, argv.includes('--json')));
     process.exitCode = EXIT.failed;
   }
+}
+
+/** A command and all below it: those added to it do not inherit how it ends. */
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
 /** `turnout run | head` closes our output early: that is no error of ours. */

@@ -1,0 +1,7 @@
+import { Command } from 'commander';
+import { benchRoutingCommand } from './bench-routing.js';
+
+/** `turnout bench`: what rules and lanes come to on this machine. */
+export const benchCommand = new Command('bench')
+  .description('Measure and compare on this machine.')
+  .addCommand(benchRoutingCommand);
