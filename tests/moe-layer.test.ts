@@ -214,7 +214,7 @@ describe('MoeLayer', () => {
     const { routing, times } = await layer.forward(hiddenStates(1), call);
     unsubscribe('turnout:layer', observer);
     await layer.forward(hiddenStates(1), call);
-    expect(seen).toEqual([{ layer: 7, name: 'seen', routing, times }]);
+    expect(seen).toEqual([{ layer: 7, name: 'seen', router: layer.router, routing, times }]);
     expect(Object.keys(times)).toEqual([
       'gateMs',
       'routeMs',

@@ -235,20 +235,27 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
 
       it('settles at once when aborted in mid-call, computes no further experts, and goes on working', () =>
         withHeavy(async (heavyBackend, batches) => {
-          const controller = new AbortController();
-          let abortedAt = 0;
-          setTimeout(() => {
-            abortedAt = performance.now();
-            controller.abort();
-          }, 10);
-          const running = heavyBackend.run(batches, { signal: controller.signal });
-          await expect(running).rejects.toMatchObject({ code: 'TURNOUT_ABORTED' });
-          expect(performance.now() - abortedAt).toBeLessThan(50);
-          await vi.waitFor(
-            () => expect(heavyBackend.lanes().every(({ state }) => state === 'ready')).toBe(true),
-            5000,
-          );
-          expect(total(heavyBackend, 'batches')).toBeLessThan(HEAVY.experts);
+          const abortOnce = async () => {
+            const before = total(heavyBackend, 'batches');
+            const controller = new AbortController();
+            let abortedAt = 0;
+            setTimeout(() => {
+              abortedAt = performance.now();
+              controller.abort();
+            }, 10);
+            const running = heavyBackend.run(batches, { signal: controller.signal });
+            await expect(running).rejects.toMatchObject({ code: 'TURNOUT_ABORTED' });
+            expect(performance.now() - abortedAt).toBeLessThan(50);
+            await vi.waitFor(
+              () => expect(heavyBackend.lanes().every(({ state }) => state === 'ready')).toBe(true),
+              5000,
+            );
+            return total(heavyBackend, 'batches') - before;
+          };
+          // On a busy machine all lanes may have begun before the abort.
+          let computed = HEAVY.experts;
+          for (let i = 0; i < 5 && computed === HEAVY.experts; i++) computed = await abortOnce();
+          expect(computed).toBeLessThan(HEAVY.experts);
           const rows = batchOf(0, new Float32Array(HEAVY.hidden), HEAVY.hidden);
           expect((await heavyBackend.run([rows])).outputs[0]).toEqual(new Float32Array(HEAVY.hidden));
         }));
