@@ -253,7 +253,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
             return total(heavyBackend, 'batches') - before;
           };
           // On a busy machine all lanes may have begun before the abort.
-          let computed = HEAVY.experts;
+          let computed: number = HEAVY.experts;
           for (let i = 0; i < 5 && computed === HEAVY.experts; i++) computed = await abortOnce();
           expect(computed).toBeLessThan(HEAVY.experts);
           const rows = batchOf(0, new Float32Array(HEAVY.hidden), HEAVY.hidden);
