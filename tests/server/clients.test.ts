@@ -171,7 +171,7 @@ describe('slow clients', { timeout: 30_000 }, () => {
     const socket = await connection(client);
     socket.write(
       post(greedy('In the ', 1)) +
-        post(greedy('In the ', 500)) +
+        post(greedy('In the ', 2000)) +
         post({ ...greedy('In the ', 20), stream: true }),
     );
     let text = '';
