@@ -78,9 +78,17 @@ let deathSignal: boolean | undefined;
 /** Whether the kernel can be told to end expert processes with their owner, stopped ones too: BusyBox's setpriv cannot. */
 export function endsWithOwner(): boolean {
   if (process.platform !== 'linux') return false;
-  const [command, ...args] = DEATH_SIGNAL;
-  deathSignal ??= spawnSync(command, [...args, 'true']).status === 0;
+  deathSignal ??= succeeds([...DEATH_SIGNAL, 'true']);
   return deathSignal;
+}
+
+/** Whether a short command ends well. One that is itself ended by a signal, such as a Ctrl-C for all, says nothing: it is run again. */
+function succeeds([command, ...args]: readonly string[]): boolean {
+  for (let tries = 0; tries < 3; tries++) {
+    const { status, signal } = spawnSync(command!, args);
+    if (signal === null) return status === 0;
+  }
+  return false;
 }
 
 const tools = new Map<string, boolean>();
