@@ -76,7 +76,7 @@ export async function createApp(context: ServerContext): Promise<FastifyInstance
     prefix: '/v2',
     version: context.version,
     models: servedModels(context),
-    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit, stallMs },
+    limits: { bodyBytes: options.bodyLimit, jsonBytes: options.jsonLimit },
   });
   return app;
 }

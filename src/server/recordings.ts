@@ -2,7 +2,7 @@ import { TurnoutError } from '../errors.js';
 import type { LayerInfo } from '../model/engine-messages.js';
 import type { GenerateResult } from '../model/generate.js';
 import type { Routing } from '../router/routing.js';
-import { base64, routingTable } from './openai/routed.js';
+import { base64, routingTable } from './routing-table.js';
 
 /** Bytes of all recordings of one key; the one that runs stops itself there. */
 const MAX_BYTES = 256 * 1024 * 1024;

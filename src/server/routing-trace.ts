@@ -4,12 +4,13 @@ import type { RemoteResult } from '../model/engine-messages.js';
 import { layerOptions, type RouterChoice, routerOver } from '../model/layer-router.js';
 import type { Manifest } from '../model/manifest.js';
 import { waterfallOf } from '../model/waterfall.js';
+import { dropRateOf } from '../router/load-sums.js';
 import type { RouterOptions } from '../router/options.js';
 import { presetNames } from '../router/presets.js';
 import { DROP_REASONS } from '../router/routing.js';
 import type { ServerContext } from './context.js';
 import { promptTokens } from './openai/generations.js';
-import { routingTable } from './openai/routed.js';
+import { routingTable } from './routing-table.js';
 import { blocksOf, withPlace } from './work.js';
 
 /** Tokens that a trace may continue its text by. */
@@ -137,8 +138,7 @@ function traceBody(
     drops: nested(table.drops, (reason) => (reason === 0 ? null : DROP_REASONS[reason]!)),
     layers: reports.map((report, layer) => {
       const { load, kept, dropped, losses, imbalance } = report;
-      const chosen = load.reduce((sum, count) => sum + count, 0);
-      const dropRate = chosen === 0 ? 0 : 1 - kept.reduce((sum, count) => sum + count, 0) / chosen;
+      const dropRate = dropRateOf(load, dropped);
       const name = manifest.layers[layer]!.name;
       return { layer, name, experts: load.length, load, kept, dropped, dropRate, losses, imbalance };
     }),

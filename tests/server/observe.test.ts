@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MoeModel } from '#turnout/model/moe-model.js';
 import { reportRouting } from '#turnout/router/report.js';
 import { DROP_REASONS } from '#turnout/router/routing.js';
-import { routingTable } from '#turnout/server/openai/routed.js';
+import { routingTable } from '#turnout/server/routing-table.js';
 import { type Server, serve } from '#turnout/server/serve.js';
 import { BABEL } from '../support/babel.js';
 

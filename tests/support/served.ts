@@ -1,5 +1,6 @@
 import { type FastifyInstance, fastify } from 'fastify';
 import { onTestFinished } from 'vitest';
+import { addStall } from '#turnout/server/connections.js';
 import { asTurnoutError, inferenceError, statusOf } from '#turnout/server/errors.js';
 import { inferenceProtocol } from '#turnout/server/inference-protocol/endpoints.js';
 import type { ProtocolLimits } from '#turnout/server/inference-protocol/limits.js';
@@ -59,7 +60,7 @@ export async function serveModels(...models: ServedModel[]): Promise<FastifyInst
 }
 
 export async function serveWithin(
-  limits: Partial<ProtocolLimits>,
+  { stallMs, ...limits }: Partial<ProtocolLimits> & { readonly stallMs?: number },
   ...models: ServedModel[]
 ): Promise<FastifyInstance> {
   const app = fastify();
@@ -67,6 +68,8 @@ export async function serveWithin(
     const error = asTurnoutError(thrown);
     return reply.code(statusOf(error)).send(inferenceError(error));
   });
+  // Needs real connections: requests that are injected have none.
+  if (stallMs !== undefined) addStall(app, stallMs);
   await app.register(inferenceProtocol, { prefix: '/v2', version: '1.2.3', models, limits });
   onTestFinished(() => app.close());
   return app;

@@ -130,7 +130,6 @@ async function infer(model: ServedModel, { request, reply, limits }: Exchange): 
     signal: clientGone(request, reply),
   });
   const { headers, body } = await writeResponse(model.name, asked, outputs);
-  reply.raw.setTimeout(limits.stallMs, () => reply.raw.destroy());
   return reply.headers(headers).send(body);
 }
 

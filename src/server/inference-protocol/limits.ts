@@ -4,14 +4,11 @@ export interface ProtocolLimits {
   readonly bodyBytes: number;
   /** Bytes of JSON: it is parsed in one go on the thread that answers everybody. Larger tensors go as binary data. */
   readonly jsonBytes: number;
-  /** Milliseconds for which a client may take nothing of its answer, which is kept in memory for it. */
-  readonly stallMs: number;
 }
 
 export const DEFAULT_LIMITS: ProtocolLimits = {
   bodyBytes: 32 * 1024 * 1024,
   jsonBytes: 1024 * 1024,
-  stallMs: 30_000,
 };
 
 /** Dimensions of a tensor, inputs and outputs of a request, characters of a name and an id: far above what models here have. */

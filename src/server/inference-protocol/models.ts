@@ -1,8 +1,8 @@
 import { TurnoutError } from '../../errors.js';
 import type { LayerAnswer } from '../../model/layer-calls.js';
-import type { Routing } from '../../router/routing.js';
 import { type Matrix, matrix } from '../../tensor.js';
 import type { ServerContext } from '../context.js';
+import { routingTable } from '../routing-table.js';
 import { blocksOf, withPlace } from '../work.js';
 import type { InferCall, ServedModel, Tensor } from './served-model.js';
 
@@ -83,29 +83,14 @@ function demand({ priority, timeoutMs, signal }: InferCall): Pick<InferCall, 'si
 
 function layerTensors({ y, routing }: LayerAnswer): Map<string, Tensor> {
   const { logits, tokens, choices } = routing;
-  const { experts, weights, dropped } = perChoice(routing);
+  const { experts, weights, drops } = routingTable([routing]);
   return new Map<string, Tensor>([
     ['output_states', floats([y.rows, y.cols], y.data)],
     ['router_logits', floats([logits.rows, logits.cols], logits.data)],
     ['experts', { datatype: 'INT32', shape: [tokens, choices], data: experts }],
     ['weights', floats([tokens, choices], weights)],
-    ['dropped', { datatype: 'UINT8', shape: [tokens, choices], data: dropped }],
+    ['dropped', { datatype: 'UINT8', shape: [tokens, choices], data: drops }],
   ]);
-}
-
-/** Assignments as tables [T, K]; experts hold -1 where a token has fewer choices. */
-function perChoice(routing: Routing): { experts: Int32Array; weights: Float32Array; dropped: Uint8Array } {
-  const { token, choice, expert, weight, reason, tokens, choices } = routing;
-  const experts = new Int32Array(tokens * choices).fill(-1);
-  const weights = new Float32Array(tokens * choices);
-  const dropped = new Uint8Array(tokens * choices);
-  for (let a = 0; a < token.length; a++) {
-    const at = token[a]! * choices + choice[a]!;
-    experts[at] = expert[a]!;
-    weights[at] = weight[a]!;
-    dropped[at] = reason[a]!;
-  }
-  return { experts, weights, dropped };
 }
 
 function checkTokens(shape: readonly number[], vocabulary: number): void {

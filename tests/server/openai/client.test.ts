@@ -1,7 +1,7 @@
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { MoeModel } from '#turnout/model/moe-model.js';
-import { routingTable } from '#turnout/server/openai/routed.js';
+import { routingTable } from '#turnout/server/routing-table.js';
 import { type Server, serve } from '#turnout/server/serve.js';
 import { BABEL } from '../../support/babel.js';
 
