@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import type { ExpertSet } from '../support/experts.js';
+import { partsOf } from '../support/parts.js';
 
 export const PARTS = ['roundtrip', 'share', 'memory', 'startup', 'recovery'] as const;
 export type Part = (typeof PARTS)[number];
@@ -38,11 +39,7 @@ export function parseSettings(args: readonly string[]): { settings: Settings; js
   const runs = { rounds: text, processes: text, kills: text, only: text, json: text };
   const { values } = parseArgs({ args: [...args], options: { ...sizes, ...runs } });
   const list = (given: string) => given.split(',').map(Number);
-  const only = (values.only ?? PARTS.join(',')).split(',').map((name) => {
-    const part = PARTS.find((known) => known === name);
-    if (!part) throw new Error(`--only: expected some of ${PARTS.join(',')}, got ${name}`);
-    return part;
-  });
+  const only = partsOf(values.only, PARTS);
   const settings = {
     only,
     experts: Number(values.experts ?? 16),

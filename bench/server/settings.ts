@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import type { BackendName } from '../../src/model/open.js';
+import { partsOf } from '../support/parts.js';
 
 export const PARTS = ['throughput', 'overload'] as const;
 export type Part = (typeof PARTS)[number];
@@ -28,11 +29,7 @@ export function parseSettings(args: readonly string[]): { settings: Settings; js
     args: [...args],
     options: { ...sizes, only: text, package: text, backend: text, node: text, json: text },
   });
-  const only = (values.only ?? PARTS.join(',')).split(',').map((name) => {
-    const part = PARTS.find((known) => known === name);
-    if (!part) throw new Error(`--only: expected some of ${PARTS.join(',')}, got ${name}`);
-    return part;
-  });
+  const only = partsOf(values.only, PARTS);
   const settings = {
     only,
     package: values.package ?? 'experts/babel',

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { LOSS_NAMES } from '../router/load-sums.js';
 import type { LossContext } from '../router/losses.js';
 import { RouterOptions } from '../router/options.js';
 import { reportRouting } from '../router/report.js';
@@ -32,17 +33,7 @@ const numbers = <const K extends readonly string[]>(keys: K) =>
 
 const Losses = Type.Object(
   {
-    ...numbers([
-      'switch',
-      'hf',
-      'gshard',
-      'importancePopulation',
-      'importanceSample',
-      'loadPopulation',
-      'loadSample',
-      'z',
-      'sequenceWise',
-    ]),
+    ...numbers(LOSS_NAMES.filter((name) => name !== 'smoothLoad')),
     smoothLoad: Type.Union([Type.Number(), Type.Null()], { description: 'null without noise.' }),
   },
   {
