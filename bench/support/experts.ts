@@ -58,26 +58,25 @@ function product(a: ArrayLike<number>, b: Float32Array, n: number, k: number, m:
 
 export const OPSETS = { '': 17, 'com.microsoft': 1 } as const;
 
-function expertGraph({ hidden, inner, activation }: ExpertsSpec, weights: ExpertWeights): OnnxGraph {
+function expertGraph({ hidden, inner, activation, dtype }: ExpertsSpec, weights: ExpertWeights): OnnxGraph {
   const sizes = { w1: [hidden, inner], w2: [inner, hidden], w3: [hidden, inner] } as const;
   const initializers = Object.entries(weights).flatMap(([name, matrix]) =>
     tensorsOf(name, sizes[name as keyof typeof sizes], matrix),
   );
-  const packed = !(weights.w1 instanceof Float32Array);
-  const times = (input: string, name: keyof typeof sizes, output: string) =>
-    packed ? times4(input, name, output, sizes[name]) : timesFloat(input, name, output);
+  const product = (input: string, name: keyof typeof sizes, output: string) =>
+    times(input, name, output, { dtype, dims: sizes[name] });
   return {
     inputs: [{ name: 'x', elemType: 'float32', dims: ['n', hidden] }],
     outputs: [{ name: 'y', elemType: 'float32', dims: ['n', hidden] }],
     nodes: [
-      times('x', 'w1', 'up'),
+      product('x', 'w1', 'up'),
       ...(activation === 'relu'
         ? [{ op: 'Relu', inputs: ['up'], outputs: ['active'] }]
-        : [times('x', 'w3', 'linear'), ...SWIGLU]),
-      times('active', 'w2', 'y'),
+        : [product('x', 'w3', 'linear'), ...SWIGLU]),
+      product('active', 'w2', 'y'),
     ],
     initializers,
-    ...(packed && { opsets: OPSETS }),
+    ...(dtype === 'int4' && { opsets: OPSETS }),
   };
 }
 
@@ -88,12 +87,17 @@ const SWIGLU: readonly OnnxNode[] = [
   { op: 'Mul', inputs: ['silu', 'linear'], outputs: ['active'] },
 ];
 
-function timesFloat(input: string, name: string, output: string): OnnxNode {
-  return { op: 'MatMul', inputs: [input, name], outputs: [output] };
-}
-
-/** Activations are rounded to 8 bits (accuracy level 4): far faster than in float32. */
-function times4(input: string, name: string, output: string, [K, N]: readonly [number, number]): OnnxNode {
+/** The product of rows with the matrix `name`, [inputs, outputs]; int4 ones round the rows to 8 bits, which is far faster than float32. */
+export function times(
+  input: string,
+  name: string,
+  output: string,
+  {
+    dtype,
+    dims: [K, N],
+  }: { readonly dtype?: ExpertsSpec['dtype']; readonly dims: readonly [number, number] },
+): OnnxNode {
+  if (dtype !== 'int4') return { op: 'MatMul', inputs: [input, name], outputs: [output] };
   const attributes = { K, N, bits: 4, block_size: BLOCK, accuracy_level: 4 };
   return {
     op: 'MatMulNBits',
@@ -104,7 +108,8 @@ function times4(input: string, name: string, output: string, [K, N]: readonly [n
   };
 }
 
-function tensorsOf(
+/** A matrix [inputs, outputs] as the initializers that `times` reads. */
+export function tensorsOf(
   name: string,
   dims: readonly [number, number],
   matrix: ExpertWeights['w1'],

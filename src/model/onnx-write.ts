@@ -125,7 +125,8 @@ function encodeAttribute(value: OnnxAttribute): object {
 
 function encodeTensor(tensor: OnnxTensor, placed?: Placed): object {
   const { name, dims } = tensor;
-  if ('external' in tensor) return { ...encodeExternal(tensor.external), name, dims, dataType: typeCode(tensor.type) };
+  if ('external' in tensor)
+    return { ...encodeExternal(tensor.external), name, dims, dataType: typeCode(tensor.type) };
   const { data } = tensor;
   const expected = dims.reduce((product, dim) => product * dim, 1);
   if (expected !== data.length) {
