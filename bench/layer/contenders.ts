@@ -5,13 +5,19 @@ import { openThreads } from '../../src/experts/threads.js';
 import { type Gate, openGate } from '../../src/gate.js';
 import { MoeLayer, type StageTimes } from '../../src/moe-layer.js';
 import { matrix } from '../../src/tensor.js';
+import { openDenseMoe } from '../peers/dense-moe.js';
 import { openFusedMoe } from '../peers/fused-moe.js';
+import type { LayerSession, LayerSessionOptions } from '../peers/layer-session.js';
+import type { ExpertSet } from '../support/experts.js';
 import type { ContenderName, Load } from './names.js';
 import type { LayerCase, LayerSource } from './source.js';
+import { openTorch } from './torch.js';
 
 /** Somebody who runs a whole layer, gate included. */
 export interface LayerContender extends AsyncDisposable {
   readonly name: ContenderName;
+  /** Of the software that it is made of, where the report does not name it already. */
+  readonly version?: string;
   /** x [T, H] -> y [T, H] */
   forward(call: LayerCase): Promise<Float32Array>;
   /** Stage times of the calls since they were last cleared; only of turnout's own ways. */
@@ -29,27 +35,52 @@ export interface OpenOptions {
   readonly residency: Residency;
 }
 
-type Open = (options: OpenOptions) => Promise<LayerContender>;
+/** Why a contender cannot run here. */
+export interface Skipped {
+  readonly skipped: string;
+}
 
-/** How each contender is opened. Those that `opensExperts` are turnout's own, over one of its backends. */
-const OPEN: Readonly<Partial<Record<ContenderName, Open>>> = {
+type Open = (options: OpenOptions) => Promise<LayerContender | Skipped>;
+
+/** How each contender is opened. */
+const OPEN: Readonly<Record<ContenderName, Open>> = {
   inline: over('inline', ({ source, residency }) => openInline(source.files, { residency })),
   threads: over('threads', ({ source, residency, lanes }) => openThreads(source.files, { residency, lanes })),
   processes: over('processes', ({ source, residency, devices }) =>
     openProcesses(source.files, { residency, devices, oneProcessPer: 'device', replicas: devices.length }),
   ),
-  fused: async ({ source, folder, lanes }) => {
-    const session = await openFusedMoe(source.set!, { folder, k: source.shape.k, threads: lanes });
+  fused: inSession('fused', openFusedMoe),
+  dense: inSession('dense', openDenseMoe),
+  torch: openTorch,
+};
+
+const TURNOUT: readonly ContenderName[] = ['inline', 'threads', 'processes'];
+
+/** Opens a contender, or tells why it cannot run this layer here. */
+export async function openContender(
+  name: ContenderName,
+  options: OpenOptions,
+): Promise<LayerContender | Skipped> {
+  const { shape, set } = options.source;
+  if (!set && !TURNOUT.includes(name))
+    return { skipped: 'it is built from the weights, and the form of these experts is not known' };
+  if (name === 'torch' && shape.dtype !== 'float32')
+    return { skipped: `its loop has no ${shape.dtype} weights` };
+  return OPEN[name](options);
+}
+
+function inSession(
+  name: ContenderName,
+  open: (set: ExpertSet, options: LayerSessionOptions) => Promise<LayerSession>,
+): Open {
+  return async ({ source, folder, lanes }) => {
+    const session = await open(source.set!, { folder, k: source.shape.k, threads: lanes });
     return {
-      name: 'fused',
+      name,
       forward: ({ x, bias }) => session.run(x, bias),
       [Symbol.asyncDispose]: () => session.release(),
     };
-  },
-};
-
-export function openContender(name: ContenderName, options: OpenOptions): Promise<LayerContender> {
-  return OPEN[name]!(options);
+  };
 }
 
 function over(name: ContenderName, open: (options: OpenOptions) => Promise<ExpertBackend>): Open {

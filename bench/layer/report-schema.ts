@@ -70,6 +70,7 @@ const ShapeFigures = Type.Object({
   weightBytes: Type.Number(),
   needBytes: Type.Number({ description: 'Memory of all copies of the weights.' }),
   machine: MachineFigures,
+  versions: Type.Record(Type.String(), Type.String(), { description: 'Of rivals.' }),
   notes: Type.Array(Type.String()),
   cases: Type.Array(CaseFigures),
 });

@@ -79,6 +79,13 @@ export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
   }
 }
 
+interface Run {
+  readonly cases: CaseFigures[];
+  readonly notes: string[];
+  /** Of rivals. */
+  readonly versions: Readonly<Record<string, string>>;
+}
+
 type ShapeOptions = LayerBenchOptions & { readonly folder: string };
 
 async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOptions): Promise<ShapeFigures> {
@@ -87,32 +94,34 @@ async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOpt
   const fitted = fitShape(asked, holders, memory);
   await mkdir(folder, { recursive: true });
   try {
-    const cases = await runCases(fitted, machine, options);
+    const run = await runCases(fitted, machine, options);
     return {
       shape: fitted.shape,
       ...(fitted.shape.experts !== asked.experts && { asked }),
       weightBytes: shapeBytes(fitted.shape),
       needBytes: fitted.needBytes,
       machine,
-      notes: [...fitted.notes],
-      cases,
+      ...run,
     };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions): Promise<CaseFigures[]> {
+async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions): Promise<Run> {
   const { folder, lanes, devices, residency, loads, tokens, rounds, seed, signal, onProgress } = options;
   const { shape, contenders } = fitted;
   onProgress?.(`writing ${shapeText(shape)}`);
   const source = await makeSource(folder, shape, seed);
   await using stack = new Closing();
   const opened: LayerContender[] = [];
+  const notes: string[] = [...fitted.notes];
   for (const name of contenders) {
     signal?.throwIfAborted();
     onProgress?.(`opening ${name}`);
-    opened.push(stack.use(await openContender(name, { source, folder, lanes, devices, residency })));
+    const contender = await openContender(name, { source, folder, lanes, devices, residency });
+    if ('skipped' in contender) notes.push(`${name} skipped: ${contender.skipped}`);
+    else opened.push(stack.use(contender));
   }
   onProgress?.('opening the lanes of the limit');
   const bare = stack.use(await openBareExperts(source.files, lanes, residency));
@@ -126,7 +135,8 @@ async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions)
       figures.push(await measureCase(call, parts));
     }
   }
-  return figures;
+  const versions = opened.flatMap(({ name, version }) => (version === undefined ? [] : [[name, version]]));
+  return { cases: figures, notes, versions: Object.fromEntries(versions) };
 }
 
 /** Closes what it was given, the last one first. */

@@ -58,44 +58,61 @@ function product(a: ArrayLike<number>, b: Float32Array, n: number, k: number, m:
 
 export const OPSETS = { '': 17, 'com.microsoft': 1 } as const;
 
-function expertGraph({ hidden, inner, activation, dtype }: ExpertsSpec, weights: ExpertWeights): OnnxGraph {
-  const sizes = { w1: [hidden, inner], w2: [inner, hidden], w3: [hidden, inner] } as const;
-  const initializers = Object.entries(weights).flatMap(([name, matrix]) =>
-    tensorsOf(name, sizes[name as keyof typeof sizes], matrix),
-  );
-  const product = (input: string, name: keyof typeof sizes, output: string) =>
-    times(input, name, output, { dtype, dims: sizes[name] });
+function expertGraph(spec: ExpertsSpec, weights: ExpertWeights): OnnxGraph {
+  const { hidden, dtype } = spec;
   return {
     inputs: [{ name: 'x', elemType: 'float32', dims: ['n', hidden] }],
     outputs: [{ name: 'y', elemType: 'float32', dims: ['n', hidden] }],
-    nodes: [
-      product('x', 'w1', 'up'),
-      ...(activation === 'relu'
-        ? [{ op: 'Relu', inputs: ['up'], outputs: ['active'] }]
-        : [product('x', 'w3', 'linear'), ...SWIGLU]),
-      product('active', 'w2', 'y'),
-    ],
-    initializers,
+    nodes: expertNodes(spec),
+    initializers: expertTensors(spec, weights),
     ...(dtype === 'int4' && { opsets: OPSETS }),
   };
 }
 
+export function expertTensors({ hidden, inner }: ExpertsSpec, weights: ExpertWeights): OnnxTensor[] {
+  const sizes = matrixSizes(hidden, inner);
+  return Object.entries(weights).flatMap(([name, matrix]) =>
+    tensorsOf(name, sizes[name as keyof typeof sizes], matrix),
+  );
+}
+
+function matrixSizes(hidden: number, inner: number) {
+  return { w1: [hidden, inner], w2: [inner, hidden], w3: [hidden, inner] } as const;
+}
+
+/** x -> y by w1, w2 and w3, where all these names but x begin with `prefix`. */
+export function expertNodes({ hidden, inner, activation, dtype }: ExpertsSpec, prefix = ''): OnnxNode[] {
+  const sizes = matrixSizes(hidden, inner);
+  const own = (name: string) => `${prefix}${name}`;
+  const product = (input: string, name: keyof typeof sizes, output: string) =>
+    times(input, own(name), own(output), { dtype, dims: sizes[name] });
+  const activate: OnnxNode[] =
+    activation === 'relu'
+      ? [{ op: 'Relu', inputs: [own('up')], outputs: [own('active')] }]
+      : [product('x', 'w3', 'linear'), ...swiglu(own)];
+  return [product('x', 'w1', 'up'), ...activate, product(own('active'), 'w2', 'y')];
+}
+
 /** up, linear -> active */
-const SWIGLU: readonly OnnxNode[] = [
-  { op: 'Sigmoid', inputs: ['up'], outputs: ['sigmoid'] },
-  { op: 'Mul', inputs: ['up', 'sigmoid'], outputs: ['silu'] },
-  { op: 'Mul', inputs: ['silu', 'linear'], outputs: ['active'] },
-];
+function swiglu(own: (name: string) => string): OnnxNode[] {
+  const node = (op: string, inputs: readonly string[], output: string) => ({
+    op,
+    inputs: inputs.map(own),
+    outputs: [own(output)],
+  });
+  return [
+    node('Sigmoid', ['up'], 'sigmoid'),
+    node('Mul', ['up', 'sigmoid'], 'silu'),
+    node('Mul', ['silu', 'linear'], 'active'),
+  ];
+}
 
 /** The product of rows with the matrix `name`, [inputs, outputs]; int4 ones round the rows to 8 bits, which is far faster than float32. */
 export function times(
   input: string,
   name: string,
   output: string,
-  {
-    dtype,
-    dims: [K, N],
-  }: { readonly dtype?: ExpertsSpec['dtype']; readonly dims: readonly [number, number] },
+  { dtype, dims: [K, N] }: { readonly dtype: ExpertsSpec['dtype']; readonly dims: readonly [number, number] },
 ): OnnxNode {
   if (dtype !== 'int4') return { op: 'MatMul', inputs: [input, name], outputs: [output] };
   const attributes = { K, N, bits: 4, block_size: BLOCK, accuracy_level: 4 };
