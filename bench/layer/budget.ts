@@ -12,6 +12,8 @@ export interface Holders {
   /** Processes. */
   readonly devices: number;
   readonly residency: Residency;
+  /** The experts are there: they cannot be fewer. */
+  readonly fixed?: boolean;
 }
 
 export interface Fitted {
@@ -73,7 +75,7 @@ export function fitShape(shape: LayerShape, holders: Holders, budget: number): F
   let { contenders } = holders;
   const fits = (experts: number) =>
     Math.floor(budget / (copies(contenders) * shapeBytes({ ...shape, experts: 1 }))) >= experts;
-  const least = leastExperts(shape);
+  const least = holders.fixed ? shape.experts : leastExperts(shape);
   for (const name of LEAVE_OUT) {
     if (fits(least) || contenders.length === 1) break;
     if (!contenders.includes(name)) continue;

@@ -5,6 +5,7 @@ import { parseDevices } from '../../src/experts/device.js';
 import { BLOCK } from '../support/weights.js';
 import { memoryBudget } from './budget.js';
 import { CONTENDERS, LOADS } from './names.js';
+import { type PackageLayer, readLayer } from './package-source.js';
 import type { LayerBenchOptions } from './run.js';
 import { DEFAULT_SHAPE, GRID, type LayerShape, type ModelName, modelShape } from './shapes.js';
 
@@ -35,7 +36,9 @@ export interface LayerFlags {
 const MOST = { size: 65_536, tokens: 1_048_576, lanes: 1024, rounds: 10_000, seed: 2 ** 31 } as const;
 
 /** Throws TURNOUT_OPTIONS_INVALID or TURNOUT_CHOICES_INVALID. */
-export function optionsOf(flags: LayerFlags): Omit<LayerBenchOptions, 'signal' | 'onProgress' | 'onShape'> {
+export async function optionsOf(
+  flags: LayerFlags,
+): Promise<Omit<LayerBenchOptions, 'signal' | 'onProgress' | 'onShape'>> {
   const { residency, rounds, seed, memory } = flags;
   whole('--rounds', rounds, [1, MOST.rounds]);
   whole('--seed', seed, [0, MOST.seed]);
@@ -43,7 +46,8 @@ export function optionsOf(flags: LayerFlags): Omit<LayerBenchOptions, 'signal' |
   whole('--lanes', lanes, [1, MOST.lanes]);
   if (memory !== undefined && !(memory > 0))
     throw invalid(`--memory: expected GiB above zero, got ${memory}`, { memory });
-  const shapes = shapesOf(flags);
+  const packageLayer = await packageOf(flags);
+  const shapes = packageLayer ? [packageLayer.shape] : shapesOf(flags);
   const packed = shapes.find(({ dtype }) => dtype === 'int4');
   if (packed && residency === 'mapped')
     throw invalid('--residency: int4 weights must be packed, got mapped', { residency });
@@ -51,6 +55,7 @@ export function optionsOf(flags: LayerFlags): Omit<LayerBenchOptions, 'signal' |
   for (const count of tokens) whole('--tokens', count, [1, MOST.tokens]);
   return {
     shapes,
+    ...(packageLayer && { packageLayer }),
     tokens,
     loads: namesOf('--loads', flags.loads, LOADS),
     contenders: namesOf('--contenders', flags.contenders, CONTENDERS),
@@ -61,6 +66,18 @@ export function optionsOf(flags: LayerFlags): Omit<LayerBenchOptions, 'signal' |
     memory: memory === undefined ? memoryBudget() : memory * 2 ** 30,
     seed,
   };
+}
+
+async function packageOf(flags: LayerFlags): Promise<PackageLayer | undefined> {
+  const { package: folder, layer } = flags;
+  if (folder === undefined) {
+    if (layer === undefined) return undefined;
+    throw invalid('--layer: needs --package', { layer });
+  }
+  const own = ['model', 'grid', ...SIZES, 'dtype'] as const;
+  const stray = own.find((key) => flags[key] !== undefined);
+  if (stray) throw invalid(`--package and --${stray}: the package has its sizes`, { stray });
+  return readLayer(folder, layer ?? 0);
 }
 
 const SIZES = ['experts', 'k', 'hidden', 'inner', 'activation'] as const;

@@ -11,12 +11,15 @@ import { type Machine, measureMachine } from './machine.js';
 import type { ContenderName, Load } from './names.js';
 import { measureNoise, noiseNotes } from './noise.js';
 import { checkOracle } from './oracle.js';
+import { openPackageSource, type PackageLayer } from './package-source.js';
 import type { CaseFigures, Report, ShapeFigures } from './report-schema.js';
 import { type LayerShape, shapeBytes, shapeText } from './shapes.js';
 import { makeCase, makeSource } from './source.js';
 
 export interface LayerBenchOptions {
   readonly shapes: readonly LayerShape[];
+  /** Of a package, instead of shapes; it is never scaled. */
+  readonly packageLayer?: PackageLayer;
   /** T of the calls. */
   readonly tokens: readonly number[];
   readonly loads: readonly Load[];
@@ -39,7 +42,7 @@ export interface LayerBenchOptions {
 
 /** Measures the layers one after the other. Throws the reason of the signal, and what cannot be opened. */
 export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
-  const { lanes, signal, onProgress, onShape, ...settings } = options;
+  const { lanes, signal, onProgress, onShape, packageLayer, ...settings } = options;
   const folder = await mkdtemp(join(tmpdir(), 'turnout-bench-'));
   try {
     const before = environment();
@@ -91,7 +94,7 @@ type ShapeOptions = LayerBenchOptions & { readonly folder: string };
 async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOptions): Promise<ShapeFigures> {
   const { folder, lanes, devices, residency, contenders, memory } = options;
   const holders = { contenders, lanes, devices: devices.length, residency };
-  const fitted = fitShape(asked, holders, memory);
+  const fitted = fitShape(asked, { ...holders, fixed: options.packageLayer !== undefined }, memory);
   await mkdir(folder, { recursive: true });
   try {
     const run = await runCases(fitted, machine, options);
@@ -109,13 +112,16 @@ async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOpt
 }
 
 async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions): Promise<Run> {
-  const { folder, lanes, devices, residency, loads, tokens, rounds, seed, signal, onProgress } = options;
+  const { folder, lanes, devices, residency, loads, tokens, rounds, seed, packageLayer, signal, onProgress } =
+    options;
   const { shape, contenders } = fitted;
   onProgress?.(`writing ${shapeText(shape)}`);
-  const source = await makeSource(folder, shape, seed);
+  const source = await (packageLayer
+    ? openPackageSource(folder, packageLayer, seed)
+    : makeSource(folder, shape, seed));
   await using stack = new Closing();
   const opened: LayerContender[] = [];
-  const notes: string[] = [...fitted.notes];
+  const notes: string[] = [...fitted.notes, ...(source.notes ?? [])];
   for (const name of contenders) {
     signal?.throwIfAborted();
     onProgress?.(`opening ${name}`);

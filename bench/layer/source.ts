@@ -16,10 +16,12 @@ export interface LayerSource {
   readonly shape: LayerShape;
   readonly files: readonly ExpertFile[];
   readonly router: Router;
-  /** x [n, H] -> logits [n, E] */
+  /** x [n, H] -> logits [n, E]; the same for both loads where no bias can be put into it. */
   readonly gates: Readonly<Record<Load, GateFile>>;
   /** Absent for experts of a form that is not known: rivals cannot be built of them then. */
   readonly set?: ExpertSet;
+  /** What is not as in the package that it comes from. */
+  readonly notes?: readonly string[];
 }
 
 export interface GateFile {
@@ -45,20 +47,34 @@ export function routerOf({ experts, k }: LayerShape): Router {
   return createRouter(presetOptions('mixtral', { select: { k } }), experts);
 }
 
-/** Writes a layer of random weights into `folder`: experts, and two gates that differ in the bias of the first expert. */
+/** Writes a layer of random weights into `folder`. */
 export async function makeSource(folder: string, shape: LayerShape, seed: number): Promise<LayerSource> {
   const set = await makeExperts(folder, { ...shape, seed });
-  const even = new Float32Array(shape.experts);
-  const plain = await writeGate(folder, set, { load: 'even', bias: even });
-  const skewed = Float32Array.from(even);
-  skewed[0] = await skewingBias(plain.path, shape, seed);
-  const gates = { even: plain, skewed: await writeGate(folder, set, { load: 'skewed', bias: skewed }) };
-  return { shape, files: set.files, router: routerOf(shape), gates, set };
+  return {
+    shape,
+    files: set.files,
+    router: routerOf(shape),
+    gates: await writeGates(folder, set, shape, seed),
+    set,
+  };
+}
+
+/** Two gates over the matrix of `set`, which differ in the bias of the first expert. */
+export async function writeGates(
+  folder: string,
+  set: Pick<ExpertSet, 'hidden' | 'experts' | 'gate'>,
+  shape: LayerShape,
+  seed: number,
+): Promise<LayerSource['gates']> {
+  const even = await writeGate(folder, set, { load: 'even', bias: new Float32Array(shape.experts) });
+  const bias = new Float32Array(shape.experts);
+  bias[0] = await skewingBias(even.path, shape, seed);
+  return { even, skewed: await writeGate(folder, set, { load: 'skewed', bias }) };
 }
 
 async function writeGate(
   folder: string,
-  set: ExpertSet,
+  set: Pick<ExpertSet, 'hidden' | 'experts' | 'gate'>,
   { load, bias }: { readonly load: Load; readonly bias: Float32Array },
 ): Promise<GateFile> {
   const path = join(folder, `gate-${load}.onnx`);

@@ -16,22 +16,30 @@ export interface ExpertSet extends ExpertsSpec {
   readonly gate: Float32Array;
 }
 
-/** Writes E experts and a gate as ONNX files with external data into `folder`, which is made where absent. */
+/** Writes E experts and a gate of random weights as ONNX files with external data into `folder`, which is made where absent. */
 export async function makeExperts(folder: string, spec: ExpertsSpec): Promise<ExpertSet> {
-  await mkdir(folder, { recursive: true });
   const { experts, hidden, seed = 1 } = spec;
-  const weights = weightsOf(spec);
-  const files: ExpertFile[] = [];
-  for (let e = 0; e < experts; e++) {
-    const path = join(folder, `expert-${String(e).padStart(3, '0')}.onnx`);
-    await writeOnnxFile(path, expertGraph(spec, weights(e)));
-    files.push({ path });
-  }
   const random = normals(seed + 1);
   const gate = Float32Array.from({ length: hidden * experts }, () => random() / Math.sqrt(hidden));
+  return writeExperts(folder, spec, { gate, weightsOf: weightsOf(spec) });
+}
+
+/** The same with these weights, an expert at a time. */
+export async function writeExperts(
+  folder: string,
+  spec: ExpertsSpec,
+  { gate, weightsOf }: Pick<ExpertSet, 'gate' | 'weightsOf'>,
+): Promise<ExpertSet> {
+  await mkdir(folder, { recursive: true });
+  const files: ExpertFile[] = [];
+  for (let e = 0; e < spec.experts; e++) {
+    const path = join(folder, `expert-${String(e).padStart(3, '0')}.onnx`);
+    await writeOnnxFile(path, expertGraph(spec, weightsOf(e)));
+    files.push({ path });
+  }
   const gateFile = join(folder, 'gate.onnx');
   await writeOnnxFile(gateFile, gateGraph(spec, gate));
-  return { ...spec, files, weightsOf: weights, gateFile, gate };
+  return { ...spec, files, weightsOf, gateFile, gate };
 }
 
 /** Expert `e` on the rows x [n, H] -> y [n, H] by plain loops in float64: what every backend is compared with. */
@@ -141,7 +149,7 @@ export function tensorsOf(
 
 /** x [n, H] -> logits [n, E]; with `bias` [E] added where it is given. */
 export function gateGraph(
-  { hidden, experts }: ExpertsSpec,
+  { hidden, experts }: Pick<ExpertsSpec, 'hidden' | 'experts'>,
   gate: Float32Array,
   bias?: Float32Array,
 ): OnnxGraph {

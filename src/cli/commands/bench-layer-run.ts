@@ -1,5 +1,4 @@
-import type { LayerFlags } from '../../../bench/layer/flags.js';
-import { optionsOf } from '../../../bench/layer/flags.js';
+import { type LayerFlags, optionsOf } from '../../../bench/layer/flags.js';
 import { checkReport, type Report } from '../../../bench/layer/report-schema.js';
 import { benchLayer } from '../../../bench/layer/run.js';
 import { drawShape, LEGEND } from '../../../bench/layer/table.js';
@@ -16,7 +15,7 @@ export interface BenchLayerFlags extends LayerFlags {
 /** What `turnout bench layer` does. */
 export async function benchLayerRun(flags: BenchLayerFlags): Promise<void> {
   const { json, compare } = flags;
-  const options = optionsOf(flags);
+  const options = await optionsOf(flags);
   const old = compare === undefined ? undefined : await readReport(compare);
   if (json !== undefined && json !== '-') await checkFolder(json);
   const signal = interruptSignal();
