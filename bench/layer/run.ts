@@ -7,14 +7,14 @@ import { environment } from '../support/measure.js';
 import { type Fitted, fitShape } from './budget.js';
 import { type CaseParts, measureCase } from './case.js';
 import { type LayerContender, openContender } from './contenders.js';
-import { type Machine, measureMachine } from './machine.js';
+import { bestOf, type Machine, measureMachine } from './machine.js';
 import type { ContenderName, Load } from './names.js';
 import { measureNoise, noiseNotes } from './noise.js';
 import { checkOracle } from './oracle.js';
 import { openPackageSource, type PackageLayer } from './package-source.js';
 import type { CaseFigures, Report, ShapeFigures } from './report-schema.js';
 import { type LayerShape, shapeBytes, shapeText } from './shapes.js';
-import { makeCase, makeSource } from './source.js';
+import { type LayerSource, makeCase, makeSource } from './source.js';
 
 export interface LayerBenchOptions {
   readonly shapes: readonly LayerShape[];
@@ -31,6 +31,8 @@ export interface LayerBenchOptions {
   readonly residency: Residency;
   /** Readings of each time. */
   readonly rounds: number;
+  /** How long each contender runs at a time; 100 where left out. */
+  readonly readingMs?: number;
   /** Bytes that all copies of the weights of a shape may take together. */
   readonly memory: number;
   readonly seed: number;
@@ -39,6 +41,9 @@ export interface LayerBenchOptions {
   /** Called when all cases of a shape are measured. */
   onShape?(figures: ShapeFigures): Promise<void>;
 }
+
+/** Layer calls follow each other in a model: a reading is of some in a row, not of one that wakes all threads. */
+const READING_MS = 100;
 
 /** Measures the layers one after the other. Throws the reason of the signal, and what cannot be opened. */
 export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
@@ -52,12 +57,9 @@ export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
     const shapes: ShapeFigures[] = [];
     for (const shape of settings.shapes) {
       signal?.throwIfAborted();
-      let machine = machines.get(shape.dtype);
-      if (!machine) {
-        onProgress?.('measuring memory bandwidth and peak');
-        machine = await measureMachine(folder, lanes, shape.dtype);
-        machines.set(shape.dtype, machine);
-      }
+      onProgress?.('measuring memory bandwidth and peak');
+      const machine = bestOf(machines.get(shape.dtype), await measureMachine(folder, lanes, shape.dtype));
+      machines.set(shape.dtype, machine);
       const figures = await benchShape(shape, machine, {
         ...options,
         folder: join(folder, String(shapes.length)),
@@ -112,37 +114,58 @@ async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOpt
 }
 
 async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions): Promise<Run> {
-  const { folder, lanes, devices, residency, loads, tokens, rounds, seed, packageLayer, signal, onProgress } =
-    options;
-  const { shape, contenders } = fitted;
-  onProgress?.(`writing ${shapeText(shape)}`);
+  const { folder, lanes, residency, seed, packageLayer, onProgress } = options;
+  onProgress?.(`writing ${shapeText(fitted.shape)}`);
   const source = await (packageLayer
     ? openPackageSource(folder, packageLayer, seed)
-    : makeSource(folder, shape, seed));
+    : makeSource(folder, fitted.shape, seed));
   await using stack = new Closing();
+  const { opened, skipped } = await openAll(fitted.contenders, { source, stack, options });
+  onProgress?.('opening the lanes of the limit');
+  const bare = stack.use(await openBareExperts(source.files, lanes, residency));
+  const { rounds, readingMs = READING_MS, signal } = options;
+  const parts = { source, contenders: opened, bare, machine, lanes, rounds, readingMs, signal };
+  const cases = await measureAll(parts, options);
+  const versions = opened.flatMap(({ name, version }) => (version === undefined ? [] : [[name, version]]));
+  const notes = [...fitted.notes, ...(source.notes ?? []), ...skipped];
+  return { cases, notes, versions: Object.fromEntries(versions) };
+}
+
+interface Opening {
+  readonly source: LayerSource;
+  readonly stack: Closing;
+  readonly options: ShapeOptions;
+}
+
+async function openAll(names: readonly ContenderName[], { source, stack, options }: Opening) {
+  const { folder, lanes, devices, residency, signal, onProgress } = options;
   const opened: LayerContender[] = [];
-  const notes: string[] = [...fitted.notes, ...(source.notes ?? [])];
-  for (const name of contenders) {
+  const skipped: string[] = [];
+  for (const name of names) {
     signal?.throwIfAborted();
     onProgress?.(`opening ${name}`);
     const contender = await openContender(name, { source, folder, lanes, devices, residency });
-    if ('skipped' in contender) notes.push(`${name} skipped: ${contender.skipped}`);
+    if ('skipped' in contender) skipped.push(`${name} skipped: ${contender.skipped}`);
     else opened.push(stack.use(contender));
   }
-  onProgress?.('opening the lanes of the limit');
-  const bare = stack.use(await openBareExperts(source.files, lanes, residency));
-  const parts: CaseParts = { source, contenders: opened, bare, machine, lanes, rounds, signal };
+  return { opened, skipped };
+}
+
+async function measureAll(
+  parts: CaseParts,
+  { loads, tokens, seed, onProgress }: ShapeOptions,
+): Promise<CaseFigures[]> {
+  const { source, contenders } = parts;
   const figures: CaseFigures[] = [];
   for (const load of loads) {
     for (const count of tokens) {
-      onProgress?.(`${shapeText(shape)}: ${load}, T = ${count}`);
+      onProgress?.(`${shapeText(source.shape)}: ${load}, T = ${count}`);
       const call = await makeCase(source, { load, tokens: count, seed });
-      if (figures.length === 0) await checkOracle(call, source, opened);
+      if (figures.length === 0) await checkOracle(call, source, contenders);
       figures.push(await measureCase(call, parts));
     }
   }
-  const versions = opened.flatMap(({ name, version }) => (version === undefined ? [] : [[name, version]]));
-  return { cases: figures, notes, versions: Object.fromEntries(versions) };
+  return figures;
 }
 
 /** Closes what it was given, the last one first. */
