@@ -16,8 +16,11 @@ const SHAPES: readonly LayerShape[] = (['float32', 'int4'] as const).flatMap((dt
   (['relu', 'swiglu'] as const).map((activation) => ({ ...SMALL, dtype, activation })),
 );
 
+/** One of each type and of each activation. */
+const MEASURED = SHAPES.filter(({ dtype, activation }) => (dtype === 'int4') === (activation === 'relu'));
+
 const options: LayerBenchOptions = {
-  shapes: SHAPES,
+  shapes: MEASURED,
   tokens: [1, 64],
   loads: ['even', 'skewed'],
   contenders: ['inline', 'threads', 'fused', 'dense'],
@@ -40,8 +43,8 @@ describe('a bench of layers', () => {
 
   it('measures every case of every shape, and tells each shape when it is done', () => {
     expect(checkReport(JSON.parse(JSON.stringify(report)))).toEqual(report);
-    expect(report.shapes.map(({ shape }) => shape)).toEqual(SHAPES);
-    expect(shown).toEqual([4, 4, 4, 4]);
+    expect(report.shapes.map(({ shape }) => shape)).toEqual(MEASURED);
+    expect(shown).toEqual([4, 4]);
     for (const { cases } of report.shapes) {
       expect(cases.map(({ load, tokens }) => [load, tokens])).toEqual([
         ['even', 1],
