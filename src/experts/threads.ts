@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend, ExpertFile, Residency } from './backend.js';
-import type { CarrierData } from './carrier.js';
+import type { CarrierData, ComputeTask } from './carrier.js';
 import type { Lane, LaneResult, LaneWork } from './lane.js';
 import { LanesBackend } from './lanes-backend.js';
 import { everywhere } from './placement.js';
@@ -83,7 +83,7 @@ class ThreadLane implements Lane {
   async open(): Promise<void> {
     this.#state = 'starting';
     try {
-      this.hidden = await this.#send<number>('open', undefined, []);
+      this.hidden = await this.#send<number>('open', undefined);
       this.#state = 'ready';
     } catch (error) {
       this.#state = 'dead';
@@ -91,10 +91,11 @@ class ThreadLane implements Lane {
     }
   }
 
-  async compute(work: LaneWork): Promise<LaneResult> {
+  async compute({ call, task, pieces, stop }: LaneWork): Promise<LaneResult> {
     this.#active++;
     try {
-      const result = await this.#send<LaneResult>('compute', work, [work.buffer]);
+      const sent: ComputeTask = { call: call.handle, task, pieces, ...(stop && { stop }) };
+      const result = await this.#send<LaneResult>('compute', sent);
       this.#state = 'ready';
       this.#done.calls++;
       for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += result[key];
@@ -104,10 +105,10 @@ class ThreadLane implements Lane {
     }
   }
 
-  async #send<T>(name: string, task: unknown, transferList: ArrayBuffer[]): Promise<T> {
+  async #send<T>(name: string, task: unknown): Promise<T> {
     let answered: Answer<T>;
     try {
-      answered = await this.#pool.run(name, task, transferList);
+      answered = await this.#pool.run(name, task);
     } catch (cause) {
       const message = `lane ${this.#lane} (thread) died while it computed: ${(cause as Error).message}`;
       throw new TurnoutError('TURNOUT_LANE_DIED', message, { lane: this.#lane }, { cause });
