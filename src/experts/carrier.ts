@@ -13,6 +13,8 @@ import { duringTask, type GuardState, isEnding } from './thread-guard.js';
 /** The `workerData` of a carrier. */
 export interface CarrierData {
   readonly lane: number;
+  /** The experts that it holds, by their number in the whole backend, and their files. */
+  readonly experts: readonly number[];
   readonly files: readonly ExpertFile[];
   readonly residency: Residency;
   readonly hidden?: number;
@@ -27,7 +29,8 @@ export interface ComputeTask {
   readonly stop?: StopFlag;
 }
 
-const { lane, files, guard, ...options } = workerData as CarrierData;
+const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
+const places = new Map(held.map((expert, place) => [expert, place]));
 let backend: InlineBackend | undefined;
 /** x of one piece: ONNX Runtime takes no shared memory. Used again, so that it stays in the cache of the core. */
 let room = new Float32Array(0);
@@ -58,7 +61,7 @@ async function computeAll({ call: handle, task, pieces, stop }: ComputeTask): Pr
     const started = performance.now();
     const piece = call.piece(i);
     const place = call.rows(piece);
-    place.set(await open.compute(piece.key, copied(place)));
+    place.set(await open.compute(places.get(piece.key)!, copied(place)));
     call.whole(i);
     done.batches++;
     done.rows += piece.rows;

@@ -6,10 +6,13 @@ import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openThreads } from '#turnout/experts/threads.js';
 import { backendContract, batchOf } from '../contracts/backend.contract.js';
-import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
+import { referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 2 }));
 backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 5 }));
+describe('each expert on one lane', () => {
+  backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 2, replicas: 1 }));
+});
 
 const HIDDEN = 64;
 /** Takes a tenth of a second or more on one lane. */
@@ -53,6 +56,38 @@ describe('thread lanes', () => {
     }
   });
 
+  it('hold as many of the experts as replicas say', async () => {
+    for (const [options, held] of [
+      [{ lanes: 3, replicas: 1 }, [[0, 3], [1], [2]]],
+      [{ lanes: 2, replicas: 2 }, [set.files.map((_, e) => e), set.files.map((_, e) => e)]],
+      [
+        { lanes: 3, replicas: 2 },
+        [
+          [0, 2, 3],
+          [0, 1, 3],
+          [1, 2],
+        ],
+      ],
+      [{ lanes: 6, replicas: 1 }, [[0], [1], [2], [3]]],
+    ] as const) {
+      await using backend = await openThreads(set.files, options);
+      expect(backend.lanes().map(({ experts }) => experts)).toEqual(held);
+      const x = new Float32Array(HIDDEN).fill(0.5);
+      const batches = set.files.map((_, expert) => batchOf(expert, x, HIDDEN));
+      for (const [e, y] of (await backend.run(batches)).outputs.entries()) {
+        const expected = referenceExpert(set, e, x);
+        for (const [i, value] of y.entries()) expect(value).toBeCloseTo(expected[i]!, 5);
+      }
+    }
+    for (const replicas of [0, 3, 1.5, Number.NaN]) {
+      await expect(openThreads(set.files, { lanes: 2, replicas })).rejects.toMatchObject({
+        code: 'TURNOUT_OPTIONS_INVALID',
+        message: `replicas: expected a whole number from 1 to 2, got ${replicas}`,
+        details: { replicas },
+      });
+    }
+  });
+
   it('share the rows of one busy expert', async () => {
     await using backend = await openThreads(set.files, { lanes: 4 });
     await backend.run([{ expert: 2, rows: 4 * HEAVY_ROWS, gather: () => {} }]);
@@ -60,16 +95,6 @@ describe('thread lanes', () => {
     expect(shares.reduce((sum, share) => sum + share)).toBe(4);
     // A thread that the system lets wait may have its part taken off it.
     for (const share of shares) expect(share).toBeLessThan(2.1);
-  });
-
-  it('take what one of them has not begun', async () => {
-    await using backend = await openThreads(set.files, { lanes: 2 });
-    // Keeps the first lane; the other is free for the second call, and for what the first lane was meant to do.
-    const first = backend.run([{ expert: 0, rows: 20, gather: () => {} }]);
-    await first;
-    const many = Array.from({ length: 40 }, (_, i) => ({ expert: i % 4, rows: 200, gather: () => {} }));
-    await backend.run(many);
-    expect(backend.lanes().reduce((sum, { batches }) => sum + batches, 0)).toBe(41);
   });
 
   it('share calls that come one by one', async () => {
