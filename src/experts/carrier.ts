@@ -1,14 +1,15 @@
-import { workerData } from 'node:worker_threads';
+import { type MessagePort, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
 import type { LaneResult } from './lane.js';
 import { isStopped, type StopFlag } from './limits.js';
+import { answerAll, type Bell } from './line.js';
 import { type Answer, answer } from './remote-error.js';
 import { SharedCall, type SharedCallHandle } from './shared-call.js';
 import { duringTask, type GuardState, isEnding } from './thread-guard.js';
 
-/* What runs in a carrier thread: an inline backend, and the two tasks that its pool sends, one at a time. */
+/* What runs in a carrier thread: an inline backend, the task that opens it, and the work of calls. */
 
 /** The `workerData` of a carrier. */
 export interface CarrierData {
@@ -21,6 +22,12 @@ export interface CarrierData {
   readonly guard: GuardState;
 }
 
+/** Where questions come from. */
+export interface OpenTask {
+  readonly port: MessagePort;
+  readonly bell: Bell;
+}
+
 /** The work of a lane as it is sent; see `LaneWork`. */
 export interface ComputeTask {
   readonly call: SharedCallHandle;
@@ -31,28 +38,31 @@ export interface ComputeTask {
 
 const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
 const places = new Map(held.map((expert, place) => [expert, place]));
-let backend: InlineBackend | undefined;
 /** x of one piece: ONNX Runtime takes no shared memory. Used again, so that it stays in the cache of the core. */
 let room = new Float32Array(0);
 
-/** Opens the experts and answers with H. */
-export function open(): Promise<Answer<number>> {
-  return answer(() => duringTask(guard, async () => (await experts()).hidden));
+/** Opens the experts and answers with H; the thread is there for work from then on. */
+export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
+  return answer(async () => {
+    const experts = await duringTask(guard, () => {
+      checkAlive();
+      return openInline(files, options);
+    });
+    // Once the answer is on its way.
+    setImmediate(() => {
+      void answerAll(port, bell, (task: ComputeTask) =>
+        answer(() => duringTask(guard, () => compute(experts, task))),
+      );
+    });
+    return experts.hidden;
+  });
 }
 
 /** Computes the pieces that it can take; stops between two where nobody waits any more. */
-export function compute(task: ComputeTask): Promise<Answer<LaneResult>> {
-  return answer(() => duringTask(guard, () => computeAll(task)));
-}
-
-async function experts(): Promise<InlineBackend> {
-  checkAlive();
-  backend ??= await openInline(files, options);
-  return backend;
-}
-
-async function computeAll({ call: handle, task, pieces, stop }: ComputeTask): Promise<LaneResult> {
-  const open = await experts();
+async function compute(
+  experts: InlineBackend,
+  { call: handle, task, pieces, stop }: ComputeTask,
+): Promise<LaneResult> {
   const call = new SharedCall(handle);
   const done = { batches: 0, rows: 0, computeMs: 0 };
   for (const i of pieces) {
@@ -61,7 +71,7 @@ async function computeAll({ call: handle, task, pieces, stop }: ComputeTask): Pr
     const started = performance.now();
     const piece = call.piece(i);
     const place = call.rows(piece);
-    place.set(await open.compute(places.get(piece.key)!, copied(place)));
+    place.set(await experts.compute(places.get(piece.key)!, copied(place)));
     call.whole(i);
     done.batches++;
     done.rows += piece.rows;

@@ -9,6 +9,9 @@ import { SharedCall } from './shared-call.js';
 /** Lanes that may die under one and the same rows; then they are probably the reason. */
 const MAX_TRIES = 8;
 
+/** Values that are gathered before a thread has woken up: 256 KiB. */
+const SMALL_VALUES = 2 ** 16;
+
 /** What a lane throws that cannot give an expert; `drops` does without it. */
 const LOST_CODES: readonly string[] = ['TURNOUT_LANE_DIED', 'TURNOUT_EXPERT_LOST'];
 
@@ -39,6 +42,7 @@ export class LaneCall {
   /** What lanes computed, of tasks that came to their end. */
   readonly #shares: Share[] = [];
   #tasks = 0;
+  #gathered = 0;
   #open = 0;
 
   /** `take` gives memory of at least that many bytes. */
@@ -68,22 +72,40 @@ export class LaneCall {
     return this.#shared.handle.memory;
   }
 
+  /** When all rows were gathered, by `performance.now`. */
+  get gathered(): number {
+    return this.#gathered;
+  }
+
   /** Milliseconds that the busiest lane has computed. */
   get computeMs(): number {
     return this.#shares.reduce((most, { ms }) => Math.max(most, ms), 0);
   }
 
-  /** Sends all lanes their pieces; resolves when all are computed or given up. All settle before it throws. */
+  /** Gathers the rows and sends all lanes their pieces; resolves when all are computed or given up. All settle before it throws. */
   async run(): Promise<void> {
-    const all = this.#pieces.map((_, i) => i);
-    await this.#send(all, 1);
+    const rows = this.#rows.at(-1)!;
+    // A lane that has to wait for its rows is woken twice.
+    const small = rows * this.#parts.hidden <= SMALL_VALUES;
+    if (small) this.#gather();
+    const all = this.#send(
+      this.#pieces.map((_, i) => i),
+      1,
+    );
+    try {
+      if (!small) this.#gather();
+      this.#gathered = performance.now();
+    } finally {
+      await Promise.allSettled([all]);
+    }
+    await all;
     const { paces, stop } = this.#parts;
     // Of calls in which every lane came to its end.
     if (!isStopped(stop) && this.#shares.length === this.#tasks) paces.learn(this.#shares);
   }
 
   /** Writes x of all batches, while lanes compute those that are there. */
-  gather(): void {
+  #gather(): void {
     const { batches } = this.#parts;
     try {
       const x = this.#shared.rows({ first: 0, rows: this.#rows.at(-1)! });
