@@ -29,6 +29,8 @@ const OPCODES: Readonly<Record<string, readonly number[]>> = {
   'i32.eqz': [0x45],
   'i32.eq': [0x46],
   'i32.lt_u': [0x49],
+  'i32.gt_u': [0x4b],
+  'i32.le_u': [0x4d],
   'i32.ge_u': [0x4f],
   'f32.eq': [0x5b],
   'f32.lt': [0x5d],
