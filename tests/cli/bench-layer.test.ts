@@ -50,7 +50,7 @@ describe('turnout bench layer', () => {
     const report = checkReport(JSON.parse(readFileSync(file, 'utf8')));
     const [shape] = report.shapes;
     const torch = hasTorch() ? ['torch'] : [];
-    const names = ['inline', 'threads', 'processes', 'fused', 'dense', ...torch];
+    const names = ['auto', 'inline', 'threads', 'processes', 'fused', 'dense', ...torch];
     expect(shape!.cases[0]!.contenders.map(({ name }) => name)).toEqual(names);
     expect(Object.keys(shape!.versions)).toEqual(torch);
     if (torch.length === 0) expect(out).toContain('torch skipped: no Python with PyTorch');
