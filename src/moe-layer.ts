@@ -121,6 +121,7 @@ export class MoeLayer {
     const results = await backend.run(batches, {
       ...(signal ? { signal } : {}),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      lend: true,
     });
     clock.split(results.timing);
     const { routing, plan, outputs } = this.#answered({ routing: routed, plan: planned }, batches, results);

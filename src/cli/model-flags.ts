@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { RouterChoice } from '../model/layer-router.js';
 import type { OpenModelOptions } from '../model/moe-model.js';
-import { BACKENDS, type BackendName } from '../model/open.js';
+import { BACKENDS } from '../model/open.js';
 import type { RouterOverrides } from '../router/options.js';
 import { type BackendFlags, backendOptions } from './backend-options.js';
 import { factorArgument, numberArgument, readOverrides } from './support.js';
@@ -15,9 +15,9 @@ export interface ModelFlags extends BackendFlags {
 }
 
 /** Adds those flags to a command. */
-export function addModelFlags(command: Command, backend: BackendName): Command {
+export function addModelFlags(command: Command): Command {
   return command
-    .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default(backend))
+    .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('auto'))
     .option('--lanes <number>', 'worker threads; the number of cores where left out', numberArgument)
     .option(
       '--devices <list>',
@@ -29,7 +29,11 @@ export function addModelFlags(command: Command, backend: BackendName): Command {
         'of processes: expert (default on a CPU) or device (default elsewhere)',
       ).choices(['expert', 'device']),
     )
-    .option('--replicas <number>', 'of processes: devices that hold each expert (default 1)', numberArgument)
+    .option(
+      '--replicas <number>',
+      'lanes of threads (default all) or devices of processes (default 1) that hold each expert',
+      numberArgument,
+    )
     .option(
       '--placement <file>',
       'of processes: lanes as turnout plan --json prints them, instead of --devices; - for standard input',

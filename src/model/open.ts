@@ -1,5 +1,6 @@
 import { dirname, join, resolve } from 'node:path';
 import { TurnoutError } from '../errors.js';
+import { openAuto } from '../experts/auto.js';
 import type { ExpertBackend, ExpertFile, Residency } from '../experts/backend.js';
 import { openInline } from '../experts/inline.js';
 import { checkUpdate, openProcesses, type ProcessesOptions } from '../experts/processes.js';
@@ -15,23 +16,33 @@ import { readOnnxFile } from './onnx.js';
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
 import { type LayerUpdate, updateBackend } from './update.js';
 
-export const BACKENDS = ['inline', 'threads', 'processes'] as const;
+export const BACKENDS = ['auto', 'inline', 'threads', 'processes'] as const;
 export type BackendName = (typeof BACKENDS)[number];
 
 /** Where and how experts run. Options of one backend are refused by the others. */
-export interface BackendOptions extends Omit<ProcessesOptions, 'hidden' | 'program'> {
-  /** `threads` where left out. */
+export interface BackendOptions extends Omit<ProcessesOptions, 'hidden' | 'program' | 'replicas'> {
+  /** `auto` where left out: `threads`, and small calls `inline` where that is faster. */
   readonly backend?: BackendName;
-  /** Lanes of `threads`; the number of cores where left out. */
+  /** Threads of `threads` and `auto`; the number of cores where left out. */
   readonly lanes?: number;
+  /** How many threads of `threads` and `auto` hold each expert (all where left out), or devices of `processes` (1 where left out). */
+  readonly replicas?: number;
   /** `packed` where left out. */
   readonly residency?: Residency;
 }
 
-const PROCESSES_ONLY = [
-  ...(['devices', 'oneProcessPer', 'replicas', 'placement'] as const),
-  ...(['onLostExpert', 'start', 'limits', 'profile'] as const),
-];
+type OwnOption = Exclude<keyof BackendOptions, 'backend' | 'residency'>;
+
+/** The options of each backend that not all take. */
+const OWN: Readonly<Record<BackendName, readonly OwnOption[]>> = {
+  auto: ['lanes', 'replicas'],
+  inline: [],
+  threads: ['lanes', 'replicas'],
+  processes: [
+    ...(['devices', 'oneProcessPer', 'replicas', 'placement'] as const),
+    ...(['onLostExpert', 'start', 'limits', 'profile'] as const),
+  ],
+};
 
 /** Opens a backend over expert files. Throws what the backend throws, and TURNOUT_OPTIONS_INVALID for a name that is none. */
 export async function openBackend(
@@ -39,20 +50,21 @@ export async function openBackend(
   hidden: number | undefined,
   options: BackendOptions = {},
 ): Promise<ExpertBackend> {
-  const { backend = 'threads', lanes, residency = 'packed' } = options;
+  const { backend = 'auto', residency = 'packed' } = options;
   checkFit(backend, options);
   const files = paths.map((path) => ({ path: resolve(path) }));
-  const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
+  const chosen = OWN[backend].filter((key) => options[key] !== undefined);
+  const own = Object.fromEntries(chosen.map((key) => [key, options[key]]));
+  const common = { residency, ...(hidden === undefined ? {} : { hidden }), ...own };
   switch (backend) {
+    case 'auto':
+      return openAuto(await Promise.all(files.map(withData)), common);
     case 'inline':
       return openInline(files, common);
     case 'threads':
-      return openThreads(files, { ...common, ...(lanes === undefined ? {} : { lanes }) });
-    case 'processes': {
-      const chosen = PROCESSES_ONLY.filter((key) => options[key] !== undefined);
-      const own = Object.fromEntries(chosen.map((key) => [key, options[key]]));
-      return openProcesses(await Promise.all(files.map(withData)), { ...common, ...own });
-    }
+      return openThreads(files, common);
+    case 'processes':
+      return openProcesses(await Promise.all(files.map(withData)), common);
   }
 }
 
@@ -62,11 +74,8 @@ function checkFit(backend: BackendName, options: BackendOptions): void {
     const message = `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
   }
-  const foreign = [
-    ...(backend === 'processes' ? (['lanes'] as const) : []),
-    ...(backend === 'processes' ? [] : PROCESSES_ONLY),
-  ];
-  const stray = foreign.find((key) => options[key] !== undefined);
+  const others = Object.values(OWN).flat();
+  const stray = others.find((key) => !OWN[backend].includes(key) && options[key] !== undefined);
   if (stray !== undefined) {
     const message = `${stray}: not an option of the backend ${backend}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray, backend });
