@@ -21,7 +21,6 @@ export interface BackendFlags {
 
 const PROCESS_FLAGS = {
   oneProcessPer: '--one-process-per',
-  replicas: '--replicas',
   placement: '--placement',
   onLostExpert: '--on-lost-expert',
 } as const;
@@ -30,12 +29,22 @@ const PROCESS_FLAGS = {
 export async function backendOptions(flags: BackendFlags): Promise<BackendOptions> {
   const { backend, residency } = flags;
   if (backend === 'processes') return { backend, residency, ...(await processOptions(flags)) };
+  const { replicas } = flags;
+  if (backend === 'inline' && replicas !== undefined)
+    throw invalid('--replicas: inline holds each expert once; needs --backend threads or processes', {
+      backend,
+    });
   for (const [key, flag] of Object.entries(PROCESS_FLAGS)) {
     if (flags[key as keyof typeof PROCESS_FLAGS] === undefined) continue;
     throw invalid(`${flag}: needs --backend processes, got ${backend}`, { backend });
   }
   const lanes = lanesOf(flags);
-  return { backend, residency, ...(lanes === undefined ? {} : { lanes }) };
+  return {
+    backend,
+    residency,
+    ...(lanes !== undefined && { lanes }),
+    ...(replicas !== undefined && { replicas }),
+  };
 }
 
 async function processOptions(flags: BackendFlags): Promise<BackendOptions> {

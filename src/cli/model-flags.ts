@@ -29,7 +29,11 @@ export function addModelFlags(command: Command, backend: BackendName): Command {
         'of processes: expert (default on a CPU) or device (default elsewhere)',
       ).choices(['expert', 'device']),
     )
-    .option('--replicas <number>', 'of processes: devices that hold each expert (default 1)', numberArgument)
+    .option(
+      '--replicas <number>',
+      'lanes of threads (default all) or devices of processes (default 1) that hold each expert',
+      numberArgument,
+    )
     .option(
       '--placement <file>',
       'of processes: lanes as turnout plan --json prints them, instead of --devices; - for standard input',

@@ -13,13 +13,16 @@ import { transferring } from './transferring.js';
 /** The `workerData` of a carrier. */
 export interface CarrierData {
   readonly lane: number;
+  /** The experts that it holds, by their number in the whole backend, and their files. */
+  readonly experts: readonly number[];
   readonly files: readonly ExpertFile[];
   readonly residency: Residency;
   readonly hidden?: number;
   readonly guard: GuardState;
 }
 
-const { lane, files, guard, ...options } = workerData as CarrierData;
+const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
+const places = new Map(held.map((expert, place) => [expert, place]));
 let backend: InlineBackend | undefined;
 
 /** Opens the experts and answers with H. */
@@ -46,7 +49,7 @@ async function computeAll({ batches, buffer, stop }: LaneWork): Promise<LaneResu
   for (const { expert, rows } of batches) {
     if (isStopped(stop)) break;
     const view = new Float32Array(buffer, done.rows * open.hidden * 4, rows * open.hidden);
-    view.set(await open.compute(expert, view));
+    view.set(await open.compute(places.get(expert)!, view));
     done.batches++;
     done.rows += rows;
     checkAlive();

@@ -5,13 +5,15 @@ import type { ExpertBackend, ExpertFile, Residency } from './backend.js';
 import type { CarrierData } from './carrier.js';
 import type { Lane, LaneResult, LaneWork } from './lane.js';
 import { LanesBackend } from './lanes-backend.js';
-import { everywhere } from './placement.js';
+import { type LanePlan, placementOf, placeOnDevices } from './placement.js';
 import { CarrierPool } from './pool.js';
 import { type Answer, unwrap } from './remote-error.js';
 
 export interface ThreadsOptions {
   /** Number of lanes, one thread each; `os.availableParallelism()` where left out. */
   readonly lanes?: number;
+  /** How many lanes hold each expert; all of them where left out. */
+  readonly replicas?: number;
   /** `packed` where left out. */
   readonly residency?: Residency;
   /** H that every expert must have; that of the first expert where left out. */
@@ -22,8 +24,9 @@ export interface ThreadsOptions {
 const MAX_LANES = 1024;
 
 /**
- * Opens experts in worker threads, every expert on every lane. Checks every file before it returns: throws what
- * `openInline` throws, and TURNOUT_OPTIONS_INVALID for a number of lanes that cannot be.
+ * Opens experts in worker threads, on every lane or on as many as `replicas` says, dealt to the lanes in turn; a lane
+ * for which no expert is left is not started. Checks every file before it returns: throws what `openInline` throws, and
+ * TURNOUT_OPTIONS_INVALID for a number of lanes or replicas that cannot be.
  *
  * A lane is `starting` until its experts are open, then `ready` or `busy`. When its thread ends, the calls on it fail
  * with TURNOUT_LANE_DIED and it starts anew; it is `dead` while it cannot, and the next call on it tries again. After
@@ -34,23 +37,56 @@ export async function openThreads(
   files: readonly ExpertFile[],
   options: ThreadsOptions = {},
 ): Promise<ExpertBackend> {
-  const { lanes: count = availableParallelism(), residency = 'packed', hidden } = options;
-  if (!Number.isInteger(count) || count < 1 || count > MAX_LANES) {
-    const message = `lanes: expected a whole number from 1 to ${MAX_LANES}, got ${count}`;
-    throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { lanes: count });
-  }
-  const data = { files, residency, ...(hidden === undefined ? {} : { hidden }) };
-  const lanes = Array.from({ length: count }, (_, lane) => new ThreadLane(lane, data));
+  const { residency = 'packed', hidden } = options;
+  const plan = planOf(files, options);
+  const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
+  const lanes = plan.map(
+    ({ experts }, lane) => new ThreadLane(lane, { ...common, experts, files: experts.map((e) => files[e]!) }),
+  );
   const opened = await Promise.allSettled(lanes.map((lane) => lane.open()));
   const failed = opened.find((outcome) => outcome.status === 'rejected');
-  if (failed) {
+  const error = failed ? failed.reason : otherWidth(lanes, plan, files);
+  if (error) {
     await Promise.all(lanes.map((lane) => lane.close()));
-    throw failed.reason;
+    throw error;
   }
   const experts = files.length;
   const keys = files.map((_, expert) => expert);
   const info = { kind: 'threads', experts, hidden: lanes[0]!.hidden, residency } as const;
-  return new LanesBackend({ lanes, placement: everywhere(experts, count), keys }, info);
+  return new LanesBackend({ lanes, placement: placementOf(plan, experts), keys }, info);
+}
+
+/** Throws TURNOUT_EXPERTS_INVALID and TURNOUT_OPTIONS_INVALID. */
+function planOf(files: readonly ExpertFile[], options: ThreadsOptions): readonly LanePlan[] {
+  const { lanes = availableParallelism(), replicas = lanes } = options;
+  checkCount('lanes', lanes, MAX_LANES);
+  checkCount('replicas', replicas, lanes);
+  if (files.length === 0) {
+    throw new TurnoutError('TURNOUT_EXPERTS_INVALID', 'expected at least one expert file, got none');
+  }
+  const devices = Array.from({ length: lanes }, () => 'cpu');
+  return placeOnDevices(files.length, { devices, replicas, oneProcessPer: 'device' });
+}
+
+function checkCount(option: 'lanes' | 'replicas', count: number, most: number): void {
+  if (Number.isInteger(count) && count >= 1 && count <= most) return;
+  const message = `${option}: expected a whole number from 1 to ${most}, got ${count}`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { [option]: count });
+}
+
+/** What is wrong where lanes that hold no expert in common hold experts of different H. */
+function otherWidth(
+  lanes: readonly ThreadLane[],
+  plan: readonly LanePlan[],
+  files: readonly ExpertFile[],
+): TurnoutError | undefined {
+  const expected = lanes[0]!.hidden;
+  const other = lanes.findIndex(({ hidden }) => hidden !== expected);
+  if (other < 0) return undefined;
+  const file = files[plan[other]!.experts[0]!]!.path;
+  const got = lanes[other]!.hidden;
+  const message = `${file}: expected H = ${expected} as the other experts have, got ${got}`;
+  return new TurnoutError('TURNOUT_EXPERT_INVALID', message, { file, expected, got });
 }
 
 type LaneExperts = Omit<CarrierData, 'lane' | 'guard'>;

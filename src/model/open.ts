@@ -19,19 +19,28 @@ export const BACKENDS = ['inline', 'threads', 'processes'] as const;
 export type BackendName = (typeof BACKENDS)[number];
 
 /** Where and how experts run. Options of one backend are refused by the others. */
-export interface BackendOptions extends Omit<ProcessesOptions, 'hidden' | 'program'> {
+export interface BackendOptions extends Omit<ProcessesOptions, 'hidden' | 'program' | 'replicas'> {
   /** `threads` where left out. */
   readonly backend?: BackendName;
   /** Lanes of `threads`; the number of cores where left out. */
   readonly lanes?: number;
+  /** How many lanes of `threads` hold each expert (all where left out), or devices of `processes` (1 where left out). */
+  readonly replicas?: number;
   /** `packed` where left out. */
   readonly residency?: Residency;
 }
 
-const PROCESSES_ONLY = [
-  ...(['devices', 'oneProcessPer', 'replicas', 'placement'] as const),
-  ...(['onLostExpert', 'start', 'limits', 'profile'] as const),
-];
+type OwnOption = Exclude<keyof BackendOptions, 'backend' | 'residency'>;
+
+/** The options of each backend that not all take. */
+const OWN: Readonly<Record<BackendName, readonly OwnOption[]>> = {
+  inline: [],
+  threads: ['lanes', 'replicas'],
+  processes: [
+    ...(['devices', 'oneProcessPer', 'replicas', 'placement'] as const),
+    ...(['onLostExpert', 'start', 'limits', 'profile'] as const),
+  ],
+};
 
 /** Opens a backend over expert files. Throws what the backend throws, and TURNOUT_OPTIONS_INVALID for a name that is none. */
 export async function openBackend(
@@ -39,20 +48,19 @@ export async function openBackend(
   hidden: number | undefined,
   options: BackendOptions = {},
 ): Promise<ExpertBackend> {
-  const { backend = 'threads', lanes, residency = 'packed' } = options;
+  const { backend = 'threads', residency = 'packed' } = options;
   checkFit(backend, options);
   const files = paths.map((path) => ({ path: resolve(path) }));
-  const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
+  const chosen = OWN[backend].filter((key) => options[key] !== undefined);
+  const own = Object.fromEntries(chosen.map((key) => [key, options[key]]));
+  const common = { residency, ...(hidden === undefined ? {} : { hidden }), ...own };
   switch (backend) {
     case 'inline':
       return openInline(files, common);
     case 'threads':
-      return openThreads(files, { ...common, ...(lanes === undefined ? {} : { lanes }) });
-    case 'processes': {
-      const chosen = PROCESSES_ONLY.filter((key) => options[key] !== undefined);
-      const own = Object.fromEntries(chosen.map((key) => [key, options[key]]));
-      return openProcesses(await Promise.all(files.map(withData)), { ...common, ...own });
-    }
+      return openThreads(files, common);
+    case 'processes':
+      return openProcesses(await Promise.all(files.map(withData)), common);
   }
 }
 
@@ -62,11 +70,8 @@ function checkFit(backend: BackendName, options: BackendOptions): void {
     const message = `backend: expected ${BACKENDS.join(' or ')}, got ${backend}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
   }
-  const foreign = [
-    ...(backend === 'processes' ? (['lanes'] as const) : []),
-    ...(backend === 'processes' ? [] : PROCESSES_ONLY),
-  ];
-  const stray = foreign.find((key) => options[key] !== undefined);
+  const others = Object.values(OWN).flat();
+  const stray = others.find((key) => !OWN[backend].includes(key) && options[key] !== undefined);
   if (stray !== undefined) {
     const message = `${stray}: not an option of the backend ${backend}`;
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { option: stray, backend });

@@ -108,10 +108,15 @@ describe('turnout run refuses', { timeout: 60_000 }, () => {
       'TURNOUT_OPTIONS_INVALID',
       /^--devices: inline .* cuda:0 needs/,
     ],
+    [['--backend', 'inline', '--replicas', '1'], 'TURNOUT_OPTIONS_INVALID', /^--replicas: inline holds/],
+    [
+      ['--lanes', '2', '--replicas', '3'],
+      'TURNOUT_OPTIONS_INVALID',
+      /^replicas: expected .* from 1 to 2, got 3$/,
+    ],
     [['--lanes', '3', '--devices', 'cpu,cpu'], 'TURNOUT_OPTIONS_INVALID', /^--lanes 3 and 2 devices/],
     ...[
       ['--one-process-per', 'device'],
-      ['--replicas', '1'],
       ['--placement', 'x'],
       ['--on-lost-expert', 'drop'],
     ].map(([flag, value]): [string[], string, RegExp] => [

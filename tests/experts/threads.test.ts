@@ -8,10 +8,13 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { guardState } from '#turnout/experts/thread-guard.js';
 import { openThreads } from '#turnout/experts/threads.js';
 import { backendContract, batchOf } from '../contracts/backend.contract.js';
-import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
+import { referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 2 }));
 backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 5 }));
+describe('each expert on one lane', () => {
+  backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 2, replicas: 1 }));
+});
 
 const HIDDEN = 64;
 /** Takes a tenth of a second or more on one lane. */
@@ -55,6 +58,38 @@ describe('thread lanes', () => {
     }
   });
 
+  it('hold as many of the experts as replicas say', async () => {
+    for (const [options, held] of [
+      [{ lanes: 3, replicas: 1 }, [[0, 3], [1], [2]]],
+      [{ lanes: 2, replicas: 2 }, [set.files.map((_, e) => e), set.files.map((_, e) => e)]],
+      [
+        { lanes: 3, replicas: 2 },
+        [
+          [0, 2, 3],
+          [0, 1, 3],
+          [1, 2],
+        ],
+      ],
+      [{ lanes: 6, replicas: 1 }, [[0], [1], [2], [3]]],
+    ] as const) {
+      await using backend = await openThreads(set.files, options);
+      expect(backend.lanes().map(({ experts }) => experts)).toEqual(held);
+      const x = new Float32Array(HIDDEN).fill(0.5);
+      const batches = set.files.map((_, expert) => batchOf(expert, x, HIDDEN));
+      for (const [e, y] of (await backend.run(batches)).outputs.entries()) {
+        const expected = referenceExpert(set, e, x);
+        for (const [i, value] of y.entries()) expect(value).toBeCloseTo(expected[i]!, 5);
+      }
+    }
+    for (const replicas of [0, 3, 1.5, Number.NaN]) {
+      await expect(openThreads(set.files, { lanes: 2, replicas })).rejects.toMatchObject({
+        code: 'TURNOUT_OPTIONS_INVALID',
+        message: `replicas: expected a whole number from 1 to 2, got ${replicas}`,
+        details: { replicas },
+      });
+    }
+  });
+
   it('get one message a call, with the rows of all their batches in one buffer that is transferred', async () => {
     await using backend = await openThreads(set.files, { lanes: 2 });
     const buffers: ArrayBufferLike[] = [];
@@ -83,7 +118,8 @@ describe('thread lanes', () => {
       const value = answer[Symbol.for('Piscina.valueOf')];
       parentPort.postMessage([answer[Symbol.for('Piscina.transferable')] === buffer, value.value.buffer === buffer]);
     `;
-    const workerData = { lane: 0, files: set.files, residency: 'packed', guard: guardState() };
+    const held = { experts: [0, 1, 2, 3], files: set.files };
+    const workerData = { lane: 0, ...held, residency: 'packed', guard: guardState() };
     const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), { workerData });
     const [message] = await once(worker, 'message');
     await worker.terminate();

@@ -8,6 +8,8 @@ describe('openBackend refuses', () => {
     [{ backend: 'nothing' as never }, /^backend: expected inline or threads or processes, got nothing$/],
     [{ backend: 'processes', lanes: 2 }, /^lanes: not an option of the backend processes$/],
     [{ devices: ['cpu:0'] }, /^devices: not an option of the backend threads$/],
+    [{ backend: 'inline', replicas: 1 }, /^replicas: not an option of the backend inline$/],
+    [{ backend: 'threads', lanes: 2, replicas: 3 }, /^replicas: expected a whole number from 1 to 2, got 3$/],
     [{ backend: 'inline', placement: LANES }, /^placement: not an option/],
     [{ backend: 'threads', onLostExpert: 'drop' }, /^onLostExpert: not an option/],
   ];
