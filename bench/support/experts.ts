@@ -94,7 +94,10 @@ function product(a: ArrayLike<number>, b: Float32Array, n: number, k: number, m:
   return out;
 }
 
-function expertGraph({ hidden, inner, activation }: ExpertsSpec, { w1, w2, w3 }: ExpertWeights): OnnxGraph {
+export function expertGraph(
+  { hidden, inner, activation }: ExpertsSpec,
+  { w1, w2, w3 }: ExpertWeights,
+): OnnxGraph {
   const initializers: OnnxTensor[] = [
     { name: 'w1', dims: [hidden, inner], data: w1 },
     { name: 'w2', dims: [inner, hidden], data: w2 },

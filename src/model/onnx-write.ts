@@ -24,12 +24,23 @@ export interface OnnxNode {
   readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
 }
 
-export interface OnnxTensor {
+interface StoredTensor {
   readonly name: string;
   readonly dims: readonly number[];
   /** The element type follows from the array: float32, float64, int64, int32 or uint8. */
   readonly data: Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array;
 }
+
+/** A tensor whose bytes lie in a file already: too large for an array, or shared with another graph. */
+interface ExternalTensor {
+  readonly name: string;
+  readonly dims: readonly number[];
+  readonly type: OnnxType;
+  /** `location` is relative to the folder of the ONNX file; bytes. */
+  readonly external: { readonly location: string; readonly offset: number; readonly length: number };
+}
+
+export type OnnxTensor = StoredTensor | ExternalTensor;
 
 /** A graph to write. Operator sets: ONNX 17 where `opsets` names none. */
 export interface OnnxGraph {
@@ -55,7 +66,8 @@ export async function writeOnnxFile(path: string, graph: OnnxGraph): Promise<voi
   const location = `${basename(path).replace(/\.onnx$/, '')}.bin`;
   const offsets = new Map<string, number>();
   let end = 0;
-  for (const { name, data } of graph.initializers) {
+  const stored = graph.initializers.filter((tensor) => 'data' in tensor);
+  for (const { name, data } of stored) {
     if (data.byteLength < MIN_EXTERNAL_BYTES) continue;
     offsets.set(name, end);
     end += Math.ceil(data.byteLength / PAGE) * PAGE;
@@ -63,7 +75,7 @@ export async function writeOnnxFile(path: string, graph: OnnxGraph): Promise<voi
   if (offsets.size > 0) {
     const file = await open(join(dirname(path), location), 'w');
     try {
-      for (const { name, data } of graph.initializers) {
+      for (const { name, data } of stored) {
         const offset = offsets.get(name);
         if (offset !== undefined) await file.write(bytesOf(data), 0, data.byteLength, offset);
       }
@@ -111,7 +123,11 @@ function encodeAttribute(value: OnnxAttribute): object {
   return { type: 7, ints: value.ints };
 }
 
-function encodeTensor({ name, dims, data }: OnnxTensor, placed?: Placed): object {
+function encodeTensor(tensor: OnnxTensor, placed?: Placed): object {
+  const { name, dims } = tensor;
+  if ('external' in tensor)
+    return { ...encodeExternal(tensor.external), name, dims, dataType: typeCode(tensor.type) };
+  const { data } = tensor;
   const expected = dims.reduce((product, dim) => product * dim, 1);
   if (expected !== data.length) {
     throw new TurnoutError(
@@ -120,15 +136,15 @@ function encodeTensor({ name, dims, data }: OnnxTensor, placed?: Placed): object
       { name, dims, length: data.length },
     );
   }
-  const tensor = { name, dims, dataType: typeCode(elementType(data)) };
+  const common = { name, dims, dataType: typeCode(elementType(data)) };
   const offset = placed?.offsets.get(name);
-  if (placed === undefined || offset === undefined) return { ...tensor, rawData: bytesOf(data) };
-  const entries = { location: placed.location, offset: String(offset), length: String(data.byteLength) };
-  return {
-    ...tensor,
-    dataLocation: 1,
-    externalData: Object.entries(entries).map(([key, value]) => ({ key, value })),
-  };
+  if (placed === undefined || offset === undefined) return { ...common, rawData: bytesOf(data) };
+  return { ...common, ...encodeExternal({ location: placed.location, offset, length: data.byteLength }) };
+}
+
+function encodeExternal({ location, offset, length }: ExternalTensor['external']): object {
+  const entries = { location, offset: String(offset), length: String(length) };
+  return { dataLocation: 1, externalData: Object.entries(entries).map(([key, value]) => ({ key, value })) };
 }
 
 function encodePort({ name, elemType, dims }: OnnxPort): object {
@@ -136,13 +152,13 @@ function encodePort({ name, elemType, dims }: OnnxPort): object {
   return { name, type: { tensorType: { elemType: typeCode(elemType), shape: { dim } } } };
 }
 
-function elementType(data: OnnxTensor['data']): OnnxType {
+function elementType(data: StoredTensor['data']): OnnxType {
   if (data instanceof Float32Array) return 'float32';
   if (data instanceof Float64Array) return 'float64';
   if (data instanceof BigInt64Array) return 'int64';
   return data instanceof Int32Array ? 'int32' : 'uint8';
 }
 
-function bytesOf(data: OnnxTensor['data']): Uint8Array {
+function bytesOf(data: StoredTensor['data']): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }

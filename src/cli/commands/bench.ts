@@ -1,7 +1,9 @@
 import { Command } from 'commander';
 import { benchRoutingCommand } from './bench-routing.js';
+import { benchStartupCommand } from './bench-startup.js';
 
 /** `turnout bench`: what rules and lanes come to on this machine. */
 export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
-  .addCommand(benchRoutingCommand);
+  .addCommand(benchRoutingCommand)
+  .addCommand(benchStartupCommand);

@@ -1,0 +1,88 @@
+import { constants } from 'node:fs';
+import { access, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { checkSpeedReport, compareSpeed, type SpeedReport } from '../../../bench/support/speed-report.js';
+import { drawRows } from '../../../bench/support/table.js';
+import { TurnoutError } from '../../errors.js';
+import { progressLine } from '../packages.js';
+import { EXIT, interruptSignal, parseJson, print, readSource } from '../support.js';
+
+/** Flags of commands that measure and report. */
+export interface ReportFlags {
+  readonly json?: string;
+  readonly compare?: string;
+}
+
+export interface Watch {
+  /** The first Ctrl-C aborts it. */
+  readonly signal: AbortSignal;
+  readonly onProgress: (done: number, total: number, name: string) => void;
+}
+
+export interface Reported {
+  readonly format: string;
+  run(watch: Watch): Promise<SpeedReport>;
+  tables(report: SpeedReport): readonly { title: string; rows: readonly Record<string, string>[] }[];
+}
+
+/**
+ * Runs a bench to its report: progress on a terminal, then tables or JSON, and what changed since an older report.
+ * Throws TURNOUT_FILE_MISSING and TURNOUT_INPUT_INVALID for files of `flags`, before anything is measured.
+ */
+export async function runReport({ json, compare }: ReportFlags, reported: Reported): Promise<void> {
+  const old =
+    compare === undefined
+      ? undefined
+      : checkSpeedReport(parseJson(await readSource(compare), `--compare ${compare}`), reported.format);
+  if (json !== undefined && json !== '-') await checkFolder(json);
+  const report = await watched(reported);
+  if (!report) return;
+  const text = `${JSON.stringify(report, null, 2)}\n`;
+  if (json === '-') process.stdout.write(text);
+  else {
+    for (const { title, rows } of reported.tables(report)) await print(drawRows(title, rows));
+    for (const note of report.notes) await print(`note: ${note}`);
+    if (json !== undefined) await writeOut(json, text);
+  }
+  if (!old) return;
+  const lines = compareSpeed(old, report).join('\n');
+  if (json === '-') process.stderr.write(`${lines}\n`);
+  else await print(`\n${lines}`);
+}
+
+/** undefined where Ctrl-C ended it. */
+async function watched({ run }: Reported): Promise<SpeedReport | undefined> {
+  const signal = interruptSignal();
+  const progress = progressLine();
+  const onProgress: Watch['onProgress'] = (done, total, name) =>
+    progress.update(`${done} of ${total}  ${name}`);
+  try {
+    return await run({ signal, onProgress });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    progress.clear();
+    process.stderr.write('Ended by Ctrl-C.\n');
+    process.exitCode = EXIT.interrupted;
+    return undefined;
+  } finally {
+    progress.clear();
+  }
+}
+
+/** A bench takes minutes: whether its report can be written is asked before. */
+async function checkFolder(path: string): Promise<void> {
+  await access(dirname(path), constants.W_OK).catch((cause: Error) => {
+    throw unwritable(path, cause);
+  });
+}
+
+async function writeOut(path: string, text: string): Promise<void> {
+  await writeFile(path, text).catch((cause: Error) => {
+    throw unwritable(path, cause);
+  });
+}
+
+function unwritable(path: string, cause: Error): TurnoutError {
+  const message = `cannot write ${path}: ${cause.message}`;
+  return new TurnoutError('TURNOUT_FILE_MISSING', message, { path }, { cause });
+}
