@@ -1,19 +1,21 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { contendersOf } from './startup/contenders.js';
+import { memoryBudget } from './layer/budget.js';
+import { measureNoise } from './layer/noise.js';
+import { contendersOf, mostCopies } from './startup/contenders.js';
 import { type ReportParts, reportOf } from './startup/report.js';
 import { type RunOptions, runAll } from './startup/run.js';
 import type { StartupSettings } from './startup/settings.js';
 import { openSource, type Source } from './startup/source.js';
 import { environment } from './support/measure.js';
-import { availableMemory } from './support/memory.js';
 import type { SpeedReport } from './support/speed-report.js';
 
-/** Of the memory that could be had: the rest is for what else runs here. */
-const SHARE = 0.6;
 /** Experts that are called beside the first, to compare outputs: spread over those of the first layer. */
 const COMPARED = 3;
+
+const SPARSE =
+  'Each expert has a file of its full length for itself, but a sparse one: a few numbers of its own, and holes that read as zeros.';
 
 export type StartupRun = Pick<RunOptions, 'signal' | 'onProgress'>;
 
@@ -23,15 +25,28 @@ export type StartupRun = Pick<RunOptions, 'signal' | 'onProgress'>;
  */
 export async function startup(settings: StartupSettings, run: StartupRun = {}): Promise<SpeedReport> {
   const before = environment();
+  const noise = measureNoise();
   const began = performance.now();
   const folder = await mkdtemp(join(tmpdir(), 'turnout-bench-startup-'));
   try {
-    const source = await openSource(settings, folder);
-    const memoryBytes = SHARE * availableMemory();
-    const { contenders, notes } = await contendersOf(source, settings, { memoryBytes });
-    const readings = await runAll(contenders, { ...run, rounds: settings.rounds, first: firstCall(source) });
+    const memoryBytes = memoryBudget();
+    const source = await openSource(settings, folder, memoryBytes / mostCopies(settings));
+    const { contenders, notes } = await contendersOf(source, settings, memoryBytes);
+    const readings = await runAll(contenders, {
+      ...run,
+      rounds: settings.rounds,
+      first: firstCall(source),
+      float32: source.float32,
+    });
     const seconds = (performance.now() - began) / 1000;
-    const parts: ReportParts = { source, settings, notes: [...noteOf(source), ...notes], before, seconds };
+    const parts: ReportParts = {
+      source,
+      settings,
+      notes: [...noteOf(source), ...notes],
+      before,
+      noise,
+      seconds,
+    };
     return reportOf(readings, parts);
   } finally {
     await rm(folder, { recursive: true, force: true });
@@ -47,8 +62,8 @@ function firstCall({ hidden, layerExperts }: Source) {
 }
 
 function noteOf({ made }: Source): string[] {
-  if (!made?.sparse) return [];
-  return [
-    'Each expert has a file of its full length for itself, but a sparse one: a few numbers of its own, and holes that read as zeros.',
-  ];
+  if (!made) return [];
+  const { shape, asked, sparse } = made;
+  const fewer = `scaled down from ${asked.experts} to ${shape.experts} experts to fit into memory`;
+  return [...(shape.experts < asked.experts ? [fewer] : []), ...(sparse ? [SPARSE] : [])];
 }

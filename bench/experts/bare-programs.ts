@@ -17,7 +17,7 @@ export const ORDERS = ['plan', 'longest', 'split'] as const;
 export type Order = (typeof ORDERS)[number];
 
 /** One batch for each expert that has rows, as a layer makes them. */
-export function batchesOf({ x, logits }: Case, router: Router): ExpertBatch[] {
+export function batchesOf({ x, logits }: Pick<Case, 'x' | 'logits'>, router: Router): ExpertBatch[] {
   const plan = planDispatch(router.route({ logits }));
   const rows = (e: number) => plan.offsets[e + 1]! - plan.offsets[e]!;
   return Array.from({ length: plan.experts }, (_, e) => e)
@@ -33,7 +33,7 @@ export function batchesOf({ x, logits }: Case, router: Router): ExpertBatch[] {
 export function programOf(
   order: Order,
   batches: readonly ExpertBatch[],
-  { hidden, experts }: ExpertBackend,
+  { hidden, experts }: Pick<ExpertBackend, 'hidden' | 'experts'>,
 ): BareProgram {
   const all = batches.map(({ expert, rows, gather }) => {
     const x = new Float32Array(rows * hidden);

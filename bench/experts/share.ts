@@ -83,7 +83,7 @@ async function compare(given: Case, parts: Parts, rounds: number): Promise<Share
   parts.bare.load(ORDERS.map((order) => programOf(order, batches, parts.inline)));
   const limits = ORDERS.map((order, i) => ({ name: order, run: async () => parts.bare.run(i) }));
   const contenders = contendersOf(given, batches, parts);
-  const samples = await measure([...limits, ...contenders], rounds, CALLS_MS);
+  const samples = await measure([...limits, ...contenders], rounds, { readingMs: CALLS_MS });
   const quantiles = (name: string) => quantilesOf(samples.get(name)!);
   const limitMs = Math.min(quantiles('plan').medianMs, quantiles('longest').medianMs);
   return {

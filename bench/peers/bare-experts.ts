@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import type { ExpertFile } from '../../src/experts/backend.js';
+import type { ExpertFile, Residency } from '../../src/experts/backend.js';
 
 /** One call of one expert: x [n, H]. */
 export interface BareCall {
@@ -23,6 +23,7 @@ export const COMMAND = { load: -1, end: -2 } as const;
 
 export interface BareLaneData {
   readonly files: readonly ExpertFile[];
+  readonly residency: Residency;
   readonly control: Int32Array;
   readonly lane: number;
 }
@@ -31,14 +32,18 @@ const PROGRAM = fileURLToPath(new URL('./bare-lane.js', import.meta.url));
 const TIMEOUT_MS = 60_000;
 
 /**
- * What experts give with nothing around them: threads that hold all the experts (packed, one thread of computing each)
+ * What experts give with nothing around them: threads that hold all the experts (one thread of computing each)
  * and the rows of all calls before the clock starts. A run is one signal to the lanes and one from each, both by
  * Atomics in shared memory; outputs stay where they are and are thrown away.
  */
-export async function openBareExperts(files: readonly ExpertFile[], lanes: number): Promise<BareExperts> {
+export async function openBareExperts(
+  files: readonly ExpertFile[],
+  lanes: number,
+  residency: Residency = 'packed',
+): Promise<BareExperts> {
   const control = new Int32Array(new SharedArrayBuffer(4 * (WORD.queues + lanes)));
   const workers = Array.from({ length: lanes }, (_, lane) => {
-    const workerData: BareLaneData = { files, control, lane };
+    const workerData: BareLaneData = { files, residency, control, lane };
     return new Worker(PROGRAM, { workerData });
   });
   await Promise.all(workers.map((worker) => once(worker, 'message')));

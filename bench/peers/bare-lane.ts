@@ -4,8 +4,8 @@ import { type BareLaneData, type BareProgram, COMMAND, WORD } from './bare-exper
 
 /* One lane of the bare experts: waits for the signal, makes its calls, says that it has. */
 
-const { files, control, lane } = workerData as BareLaneData;
-await using experts = await openInline(files);
+const { files, residency, control, lane } = workerData as BareLaneData;
+await using experts = await openInline(files, { residency });
 let programs: readonly BareProgram[] = [];
 parentPort!.postMessage('ready');
 

@@ -1,88 +1,64 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { writeOnnxFile } from '../../src/model/onnx-write.js';
-import type { Matrix } from '../../src/tensor.js';
-import type { ExpertSet } from '../support/experts.js';
+import { type OnnxNode, writeOnnx } from '../../src/model/onnx-write.js';
+import { type ExpertSet, OPSETS } from '../support/experts.js';
+import { BLOCK, type ExpertsSpec } from '../support/weights.js';
+import { writeFusedWeights } from './fused-weights.js';
+import {
+  GATE_NODES,
+  gateTensor,
+  type LayerSession,
+  type LayerSessionOptions,
+  layerPorts,
+  openLayerSession,
+} from './layer-session.js';
 
-/** A whole layer in ONNX Runtime's fused operator. */
-export interface FusedMoe {
-  /** x [T, H], logits [T, E] -> y [T, H] */
-  run(x: Matrix, logits: Matrix): Promise<Float32Array>;
-  release(): Promise<void>;
-}
+/** Without it QMoE computes some ten times as slowly on a CPU. ONNX Runtime reads it when it makes the operator. */
+export const FAST_QMOE = 'ORT_USE_MLAS_Q4_GEMM_MOE';
 
 /**
- * The experts of `set` (relu) in one com.microsoft.MoE node, which takes the softmax of the logits, the top k and their
- * weights divided by their sum, on `threads` threads.
+ * Gate and experts of `set` in one graph around com.microsoft.MoE, or QMoE for int4: softmax of the logits, the top k,
+ * their weights divided by their sum. One session on `threads` threads, which may spin as ONNX Runtime has it.
  */
-export async function openFusedMoe(
-  folder: string,
-  set: ExpertSet,
-  k: number,
-  threads: number,
-): Promise<FusedMoe> {
-  const { experts, hidden, inner, weights } = set;
+export async function openFusedMoe(set: ExpertSet, options: LayerSessionOptions): Promise<LayerSession> {
+  process.env[FAST_QMOE] = '1';
+  const { folder, k, threads } = options;
   const path = join(folder, 'fused.onnx');
-  const float = (name: string, cols: number) => ({ name, elemType: 'float32', dims: ['n', cols] }) as const;
-  await writeOnnxFile(path, {
-    inputs: [float('x', hidden), float('logits', experts)],
-    outputs: [float('y', hidden)],
-    nodes: [
-      {
-        op: 'MoE',
-        domain: 'com.microsoft',
-        inputs: ['x', 'logits', 'fc1', '', 'fc2'],
-        outputs: ['y'],
-        attributes: {
-          k: { int: k },
-          activation_type: { string: 'relu' },
-          normalize_routing_weights: { int: 1 },
-        },
-      },
-    ],
-    initializers: [
-      {
-        name: 'fc1',
-        dims: [experts, inner, hidden],
-        data: transposed(
-          weights.map(({ w1 }) => w1),
-          hidden,
-          inner,
-        ),
-      },
-      {
-        name: 'fc2',
-        dims: [experts, hidden, inner],
-        data: transposed(
-          weights.map(({ w2 }) => w2),
-          inner,
-          hidden,
-        ),
-      },
-    ],
-    opsets: { '': 17, 'com.microsoft': 1 },
-  });
-  const session = await InferenceSession.create(path, {
-    intraOpNumThreads: threads,
-    executionMode: 'sequential',
-  });
-  return {
-    async run(x, logits) {
-      const tensor = ({ rows, cols, data }: Matrix) => new Tensor('float32', data, [rows, cols]);
-      const { y } = await session.run({ x: tensor(x), logits: tensor(logits) });
-      return y!.data as Float32Array;
-    },
-    release: () => session.release(),
-  };
+  const weights = await writeFusedWeights(join(folder, 'fused.bin'), set);
+  await writeFile(
+    path,
+    writeOnnx({
+      ...layerPorts(set),
+      nodes: [...GATE_NODES, fusedNode(set, k)],
+      initializers: [gateTensor(set), ...weights],
+      opsets: OPSETS,
+    }),
+  );
+  return openLayerSession(path, threads);
 }
 
-/** E matrices [rows, cols] -> [E, cols, rows] */
-function transposed(matrices: readonly Float32Array[], rows: number, cols: number): Float32Array {
-  const out = new Float32Array(matrices.length * rows * cols);
-  for (const [e, m] of matrices.entries()) {
-    const first = e * rows * cols;
-    for (let r = 0; r < rows; r++)
-      for (let c = 0; c < cols; c++) out[first + c * rows + r] = m[r * cols + c]!;
-  }
-  return out;
+/** silu(gate) * linear is their swiglu with alpha 1, beta 0 and no limit. */
+const SWIGLU = {
+  activation_type: { string: 'swiglu' },
+  swiglu_fusion: { int: 1 },
+  activation_alpha: { float: 1 },
+  activation_beta: { float: 0 },
+};
+
+export function fusedNode({ activation, dtype }: ExpertsSpec, k: number): OnnxNode {
+  const packed = dtype === 'int4';
+  return {
+    op: packed ? 'QMoE' : 'MoE',
+    domain: 'com.microsoft',
+    inputs: packed
+      ? ['x', 'logits', 'fc1', 'fc1.scales', '', 'fc2', 'fc2.scales']
+      : ['x', 'logits', 'fc1', '', 'fc2'],
+    outputs: ['y'],
+    attributes: {
+      k: { int: k },
+      normalize_routing_weights: { int: 1 },
+      ...(activation === 'swiglu' ? SWIGLU : { activation_type: { string: 'relu' } }),
+      ...(packed && { expert_weight_bits: { int: 4 }, block_size: { int: BLOCK } }),
+    },
+  };
 }

@@ -37,7 +37,7 @@ export interface Contenders {
 export async function contendersOf(
   source: Source,
   settings: StartupSettings,
-  parts: { readonly fused?: FusedFiles; readonly memoryBytes: number },
+  memoryBytes: number,
 ): Promise<Contenders> {
   const notes: string[] = [];
   const contenders: Contender[] = [];
@@ -46,11 +46,11 @@ export async function contendersOf(
       notes.push('mapped: left out, because only float32 weights can be mapped');
       continue;
     }
-    const fits = (copies: number) => residency === 'mapped' || copies * source.bytes <= parts.memoryBytes;
+    const fits = (copies: number) => residency === 'mapped' || copies * source.bytes <= memoryBytes;
     const all = [
       ...settings.backends.map((backend) => runtime(backend, { source, settings, residency })),
       bareSessions(source, residency),
-      ...(parts.fused ? [fused(parts.fused, residency, settings.lanes)] : []),
+      ...(source.fused ? [fusedSession(source.fused, residency, settings.lanes)] : []),
     ];
     const left = all.filter(({ copies }) => !fits(copies));
     if (left.length > 0) notes.push(tooLarge(left, source.bytes));
@@ -61,6 +61,7 @@ export async function contendersOf(
     ...{ name: READ, residency: null, role: 'limit', experts: source.files.length, beside: null },
     task: { kind: 'read', files, mostBytes: MOST_READ },
   });
+  if (!source.fused) notes.push(`${FUSED}: left out, because the experts are of no form that it knows`);
   if (source.model) contenders.push(...models(source.model, source, settings));
   return { contenders, notes };
 }
@@ -79,7 +80,7 @@ interface Given {
 
 function runtime(backend: BackendName, { source, settings, residency }: Given): Sized {
   const { lanes, replicas } = settings;
-  const copies = { inline: 1, threads: replicas ?? lanes, processes: replicas ?? 1 }[backend];
+  const copies = copiesOf(backend, lanes, replicas);
   return {
     copies,
     contender: {
@@ -114,7 +115,11 @@ function bareSessions({ files }: Source, residency: Residency): Sized {
   return { copies: 1, contender: { ...what, task } };
 }
 
-function fused({ files, experts, layerExperts }: FusedFiles, residency: Residency, threads: number): Sized {
+function fusedSession(
+  { files, experts, layerExperts }: FusedFiles,
+  residency: Residency,
+  threads: number,
+): Sized {
   const task: Task = { kind: 'fused', files, residency, threads, experts: layerExperts };
   const beside = { name: SESSIONS, residency };
   // It keeps the weights as they are in the file beside those that it packs.
@@ -138,6 +143,16 @@ function models(model: NonNullable<Source['model']>, source: Source, settings: S
         task: { kind: 'sessions', files, residency, experts: false } as const,
       },
     ]);
+}
+
+/** How often all weights lie in memory where all are packed, at most. */
+export function mostCopies({ backends, residencies, lanes, replicas }: StartupSettings): number {
+  if (!residencies.includes('packed')) return 0;
+  return Math.max(...backends.map((backend) => copiesOf(backend, lanes, replicas)));
+}
+
+function copiesOf(backend: BackendName, lanes: number, replicas: number | undefined): number {
+  return { inline: 1, threads: replicas ?? lanes, processes: replicas ?? 1 }[backend];
 }
 
 function tooLarge(left: readonly Sized[], bytes: number): string {

@@ -3,6 +3,7 @@ import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
 import { MoeModel } from '../../src/model/moe-model.js';
 import { openBackend } from '../../src/model/open.js';
+import { FAST_QMOE } from '../peers/fused-moe.js';
 import type { Task } from './task.js';
 
 /** What a task has opened. */
@@ -81,6 +82,7 @@ async function openSessions({ files, residency, experts }: Of<'sessions'>): Prom
 const NEVER = -1e4;
 
 async function openFused({ files, residency, threads, experts }: Of<'fused'>): Promise<Opened> {
+  process.env[FAST_QMOE] = '1';
   const sessions: InferenceSession[] = [];
   for (const path of files)
     sessions.push(await InferenceSession.create(path, nativeOptions(residency, threads)));

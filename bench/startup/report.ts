@@ -1,3 +1,4 @@
+import type { measureNoise } from '../layer/noise.js';
 import { environment } from '../support/measure.js';
 import { digits, doubtsOf, type SpeedReport, type SpeedRow } from '../support/speed-report.js';
 import { type Spread, spreadOf } from '../support/spread.js';
@@ -31,11 +32,12 @@ export interface ReportParts {
   readonly settings: StartupSettings;
   readonly notes: readonly string[];
   readonly before: ReturnType<typeof environment>;
+  readonly noise: ReturnType<typeof measureNoise>;
   readonly seconds: number;
 }
 
 export function reportOf(readings: readonly Reading[], parts: ReportParts): SpeedReport {
-  const { source, settings, before, seconds } = parts;
+  const { source, settings, before, noise, seconds } = parts;
   const rows = readings.map((reading) => rowOf(reading, readings, source.bytes));
   const { loadAverage } = environment();
   const limits = rows.flatMap(({ role, figures }) => (role === 'limit' ? [figures[FIGURE.open]!] : []));
@@ -45,7 +47,7 @@ export function reportOf(readings: readonly Reading[], parts: ReportParts): Spee
     version: 1,
     source: { name, experts: files.length, hidden: source.hidden, bytes, ...made },
     settings: { ...settings },
-    notes: [...parts.notes, ...doubtsOf({ before, loadAverageAfter: loadAverage, limits })],
+    notes: [...parts.notes, ...doubtsOf({ before, noise, loadAverageAfter: loadAverage, limits })],
     seconds,
     ...before,
     loadAverageAfter: loadAverage,

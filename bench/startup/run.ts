@@ -13,6 +13,8 @@ export interface Reading {
 export interface RunOptions {
   readonly rounds: number;
   readonly first: FirstCall;
+  /** Whether all weights are, which are not rounded then. */
+  readonly float32: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((done: number, total: number, name: string) => void) | undefined;
 }
@@ -32,7 +34,7 @@ export async function runAll(contenders: readonly Contender[], options: RunOptio
   };
   const warm: Sample[] = [];
   for (const contender of contenders) warm.push(await next(contender));
-  checkEqual(contenders, warm);
+  checkEqual(contenders, warm, TOLERANCE[options.float32 ? 'float32' : 'int4']);
   const readings = contenders.map((contender): Reading => ({ contender, samples: [] }));
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < readings.length; i++) {
@@ -52,7 +54,11 @@ async function sample({ task }: Contender, first: FirstCall): Promise<Sample> {
 const TOLERANCE = { float32: 1e-4, int4: 5e-2 } as const;
 
 /** The outputs of one residency have the same bits, those of the others and of the fused operator are close. */
-export function checkEqual(contenders: readonly Contender[], samples: readonly Sample[]): void {
+export function checkEqual(
+  contenders: readonly Contender[],
+  samples: readonly Sample[],
+  tolerance: number = TOLERANCE.float32,
+): void {
   const expected = new Map<string, Sample>();
   const reference = samples.find(({ outputs }) => outputs.length > 0);
   for (const [i, { name, residency, role, task }] of contenders.entries()) {
@@ -68,7 +74,7 @@ export function checkEqual(contenders: readonly Contender[], samples: readonly S
       const close = reference!.outputs[n]!;
       const most = close.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
       if (most === 0) throw new Error(`${what}: expected outputs that are not all zero`);
-      agree(what, y, close, most * TOLERANCE.float32);
+      agree(what, y, close, most * tolerance);
       if (role !== 'rival' && same) agree(what, y, same.outputs[n]!, 0);
     }
   }

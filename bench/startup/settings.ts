@@ -1,14 +1,16 @@
 import { TurnoutError } from '../../src/errors.js';
 import type { Residency } from '../../src/experts/backend.js';
 import { BACKENDS, type BackendName } from '../../src/model/open.js';
+import { madeShape, namesOf, whole } from '../layer/flags.js';
+import { type LayerShape, type ModelName, modelShape } from '../layer/shapes.js';
 
 export const RESIDENCIES = ['packed', 'mapped'] as const;
 
 export interface StartupSettings {
   /** Folder of a package; undefined for made-up experts. */
   readonly package?: string;
-  /** Made-up experts: E, H, F. */
-  readonly shape?: Shape;
+  /** Made-up experts. */
+  readonly shape?: LayerShape;
   readonly backends: readonly BackendName[];
   readonly residencies: readonly Residency[];
   /** Of threads, and processes where there is one for each device. */
@@ -19,51 +21,36 @@ export interface StartupSettings {
   readonly rounds: number;
 }
 
-export interface Shape {
-  readonly experts: number;
-  readonly hidden: number;
-  readonly inner: number;
-  readonly activation: 'relu' | 'swiglu';
-}
-
-/** Names in a list, such as `inline,threads`. Throws TURNOUT_OPTIONS_INVALID. */
-export function namesOf<N extends string>(flag: string, list: string, known: readonly N[]): N[] {
-  return list.split(',').map((name) => {
-    const found = known.find((each) => each === name);
-    if (found !== undefined) return found;
-    throw invalid(`${flag}: expected some of ${known.join(',')}, got ${name}`, { known });
-  });
-}
-
 export interface StartupFlags {
   readonly package?: string;
+  readonly model?: ModelName;
   readonly experts?: number;
   readonly hidden?: number;
   readonly inner?: number;
-  readonly activation?: Shape['activation'];
-  readonly backend?: string;
-  readonly residency?: string;
+  readonly activation?: LayerShape['activation'];
+  readonly dtype?: LayerShape['dtype'];
+  readonly backend: string;
+  readonly residency: string;
   readonly lanes?: number;
   readonly replicas?: number;
   readonly oneProcessPer?: 'expert' | 'device';
-  readonly rounds?: number;
+  readonly rounds: number;
 }
 
-const LEAST = { experts: 1, hidden: 1, inner: 1, lanes: 1, replicas: 1, rounds: 1 } as const;
+/** More than these are typing errors. */
+const MOST = { lanes: 1024, rounds: 10_000 } as const;
 
 /** Throws TURNOUT_OPTIONS_INVALID. */
 export function settingsOf(flags: StartupFlags, bundled: string, cores: number): StartupSettings {
-  for (const [key, least] of Object.entries(LEAST)) {
-    const value = flags[key as keyof typeof LEAST];
-    if (value === undefined || (Number.isSafeInteger(value) && value >= least)) continue;
-    throw invalid(`--${key}: expected a whole number from ${least}, got ${value}`, { got: value });
-  }
-  const { lanes = cores, replicas, oneProcessPer, rounds = 3 } = flags;
+  const { lanes = cores, replicas, oneProcessPer, rounds } = flags;
+  whole('--rounds', rounds, [1, MOST.rounds]);
+  whole('--lanes', lanes, [1, MOST.lanes]);
+  if (replicas !== undefined) whole('--replicas', replicas, [1, lanes]);
   const shape = shapeOf(flags);
   return {
     ...(shape ? { shape } : { package: flags.package ?? bundled }),
-    backends: namesOf('--backend', flags.backend ?? BACKENDS.join(','), BACKENDS),
-    residencies: namesOf('--residency', flags.residency ?? RESIDENCIES.join(','), RESIDENCIES),
+    backends: namesOf('--backend', flags.backend, BACKENDS),
+    residencies: namesOf('--residency', flags.residency, RESIDENCIES),
     lanes,
     ...(replicas !== undefined && { replicas }),
     ...(oneProcessPer !== undefined && { oneProcessPer }),
@@ -71,22 +58,26 @@ export function settingsOf(flags: StartupFlags, bundled: string, cores: number):
   };
 }
 
-function shapeOf({
-  experts,
-  hidden,
-  inner,
-  activation = 'swiglu',
-  ...flags
-}: StartupFlags): Shape | undefined {
-  const sizes = { '--experts': experts, '--hidden': hidden, '--inner': inner };
-  const given = Object.entries(sizes).flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
-  if (given.length === 0) return undefined;
+/** undefined where a package is meant. */
+function shapeOf(flags: StartupFlags): LayerShape | undefined {
+  const { model, dtype } = flags;
+  const sizes = (['experts', 'hidden', 'inner', 'activation'] as const).filter(
+    (key) => flags[key] !== undefined,
+  );
+  const own = [...(model === undefined ? [] : ['model']), ...sizes];
+  const what = own.map((key) => `--${key}`).join(', ');
+  if (own.length === 0) {
+    if (dtype === undefined) return undefined;
+    throw invalid('--dtype: needs --model or --experts', { dtype });
+  }
   if (flags.package !== undefined)
-    throw invalid(`--package and ${given[0]}: expected a package or a shape`, { given });
-  if (experts === undefined || hidden === undefined || inner === undefined)
-    throw invalid(`expected --experts, --hidden and --inner together, got ${given.join(', ')}`, { given });
-  return { experts, hidden, inner, activation };
+    throw invalid(`--package and ${what}: expected a package or a shape`, { own });
+  if (model === undefined) return madeShape({ ...SWIGLU, ...flags, k: 1 });
+  if (sizes.length > 0) throw invalid(`${what}: the model has its sizes`, { own });
+  return modelShape(model, dtype ?? 'float32');
 }
+
+const SWIGLU = { activation: 'swiglu' } as const;
 
 function invalid(message: string, details: Record<string, unknown>): TurnoutError {
   return new TurnoutError('TURNOUT_OPTIONS_INVALID', message, details);

@@ -2,6 +2,7 @@ import { type FileHandle, mkdir, open, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { type OnnxTensor, writeOnnx } from '../../src/model/onnx-write.js';
 import { type ExpertsSpec, expertGraph } from '../support/experts.js';
+import { type FusedFiles, writeFusedGraph } from './fused.js';
 
 const PAGE = 4096;
 /** Rows and columns of each matrix, from the first ones on, that are not zero. */
@@ -28,7 +29,11 @@ export async function writeSparseExperts(folder: string, spec: ExpertsSpec): Pro
     try {
       await file.truncate(names.length * stride);
       for (const [m, name] of names.entries())
-        await writeCorner(file, m * stride, name === 'w2' ? hidden : inner, e * names.length + m);
+        await writeCorner(file, {
+          offset: m * stride,
+          cols: name === 'w2' ? hidden : inner,
+          seed: e * names.length + m,
+        });
     } finally {
       await file.close();
     }
@@ -43,10 +48,56 @@ export async function writeSparseExperts(folder: string, spec: ExpertsSpec): Pro
   return paths;
 }
 
-/** The corner of a matrix with `cols` columns that begins at `offset`. */
-async function writeCorner(file: FileHandle, offset: number, cols: number, seed: number): Promise<void> {
+/**
+ * The same weights as the fused operator has them, in one sparse file: fc1 [E, F, H] (swiglu: [E, 2F, H], the row of W1
+ * before that of W3) and fc2 [E, H, F].
+ */
+export async function writeSparseFused(folder: string, spec: ExpertsSpec): Promise<FusedFiles> {
+  const { experts, hidden, inner, activation } = spec;
+  const [location, ups] = ['fused-0.bin', activation === 'relu' ? 1 : 2];
+  const [length1, length2] = [4 * experts * ups * inner * hidden, 4 * experts * hidden * inner];
+  const begin2 = Math.ceil(length1 / PAGE) * PAGE;
+  const file = await open(join(folder, location), 'w');
+  try {
+    await file.truncate(begin2 + length2);
+    for (let e = 0; e < experts; e++) {
+      const first = e * (ups + 1);
+      for (let m = 0; m < ups; m++) {
+        const offset = 4 * hidden * (e * ups * inner + m);
+        await writeCorner(file, { offset, cols: ups * hidden, seed: first + m, turned: true });
+      }
+      const offset = begin2 + 4 * e * hidden * inner;
+      await writeCorner(file, { offset, cols: inner, seed: first + ups, turned: true });
+    }
+  } finally {
+    await file.close();
+  }
+  const tensor = (name: string, dims: readonly number[], offset: number, length: number): OnnxTensor => {
+    return { name, dims, type: 'float32', external: { location, offset, length } };
+  };
+  const weights = [
+    tensor('fc1', [experts, ups * inner, hidden], 0, length1),
+    tensor('fc2', [experts, hidden, inner], begin2, length2),
+  ];
+  const path = await writeFusedGraph(join(folder, 'fused-0.onnx'), spec, weights);
+  return { files: [path], experts, layerExperts: experts };
+}
+
+interface Corner {
+  /** Where the matrix begins, in bytes. */
+  readonly offset: number;
+  /** From one row to the next. */
+  readonly cols: number;
+  readonly seed: number;
+  /** Whether rows and columns have changed places. */
+  readonly turned?: boolean;
+}
+
+async function writeCorner(file: FileHandle, { offset, cols, seed, turned }: Corner): Promise<void> {
   for (let row = 0; row < CORNER; row++) {
-    const values = Float32Array.from({ length: CORNER }, (_, col) => cornerValue(seed, row, col));
+    const values = Float32Array.from({ length: CORNER }, (_, col) =>
+      turned ? cornerValue(seed, col, row) : cornerValue(seed, row, col),
+    );
     await file.write(new Uint8Array(values.buffer), 0, values.byteLength, offset + 4 * row * cols);
   }
 }

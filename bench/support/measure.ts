@@ -15,6 +15,15 @@ declare const sorted: unique symbol;
 export interface Contender {
   readonly name: string;
   run(): Promise<unknown>;
+  /** Milliseconds of one run, as the mean of `repeats`, where it reads a clock of its own. */
+  timed?(repeats: number): Promise<number>;
+}
+
+export interface MeasureOptions {
+  /** A contender runs for at least this long at a time. */
+  readonly readingMs?: number;
+  /** Looked at between two readings; its reason is thrown. */
+  readonly signal?: AbortSignal;
 }
 
 /** Long enough for one reading of the clock to be exact, and for a pause to be over. */
@@ -29,21 +38,23 @@ const PAUSE_MS = 20;
 export async function measure(
   contenders: readonly Contender[],
   rounds: number,
-  readingMs = READING_MS,
+  { readingMs = READING_MS, signal }: MeasureOptions = {},
 ): Promise<Map<string, Samples>> {
   const ms = new Map<string, number[]>();
   const repeats = new Map<string, number>();
-  for (const { name, run } of contenders) {
-    await run();
-    const once = await timed(run, 1);
-    repeats.set(name, Math.max(1, Math.ceil(readingMs / once)));
-    ms.set(name, []);
+  for (const contender of contenders) {
+    signal?.throwIfAborted();
+    await contender.run();
+    const once = await timed(contender, 1);
+    repeats.set(contender.name, Math.max(1, Math.ceil(readingMs / once)));
+    ms.set(contender.name, []);
   }
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < contenders.length; i++) {
-      const { name, run } = contenders[(i + round) % contenders.length]!;
+      signal?.throwIfAborted();
+      const contender = contenders[(i + round) % contenders.length]!;
       await sleep(PAUSE_MS);
-      ms.get(name)!.push(await timed(run, repeats.get(name)!));
+      ms.get(contender.name)!.push(await timed(contender, repeats.get(contender.name)!));
     }
   }
   return new Map([...ms].map(([name, values]) => [name, samplesOf(values)]));
@@ -54,9 +65,10 @@ export function samplesOf(ms: readonly number[]): Samples {
 }
 
 /** Milliseconds of one run, as the mean of `repeats`. */
-async function timed(run: () => Promise<unknown>, repeats: number): Promise<number> {
+async function timed(contender: Contender, repeats: number): Promise<number> {
+  if (contender.timed) return contender.timed(repeats);
   const started = performance.now();
-  for (let i = 0; i < repeats; i++) await run();
+  for (let i = 0; i < repeats; i++) await contender.run();
   return (performance.now() - started) / repeats;
 }
 

@@ -1,5 +1,6 @@
 import Type, { type Static } from 'typebox';
 import { checker } from '../../src/schema.js';
+import type { measureNoise } from '../layer/noise.js';
 import type { environment } from './measure.js';
 
 const Spread = Type.Object({ median: Type.Number(), least: Type.Number(), most: Type.Number() });
@@ -46,19 +47,25 @@ function checkFormat(format: string) {
 const QUIET = 1.3;
 
 export interface Doubts {
-  /** From before the run and after it. */
+  /** From before the run. */
   readonly before: ReturnType<typeof environment>;
+  readonly noise: ReturnType<typeof measureNoise>;
   readonly loadAverageAfter: readonly number[];
   /** The limit, which nothing of the runtime is in. */
   readonly limits: readonly SpeedRow['figures'][string][];
 }
 
 /** What makes the figures of a run doubtful, in words. */
-export function doubtsOf({ before, loadAverageAfter, limits }: Doubts): string[] {
+export function doubtsOf({ before, noise, loadAverageAfter, limits }: Doubts): string[] {
   const notes: string[] = [];
-  const step = clockStepMs();
-  if (step > COARSE_MS)
-    notes.push(`The clock is coarse: it steps by ${step.toFixed(2)} ms. Short times tell little.`);
+  if (noise.clockStepMs > COARSE_MS)
+    notes.push(
+      `The clock is coarse: it steps by ${noise.clockStepMs.toFixed(2)} ms. Short times tell little.`,
+    );
+  if (noise.idle > QUIET)
+    notes.push(
+      `The machine was noisy before the run: one calculation took up to ${noise.idle.toFixed(1)} times as long.`,
+    );
   const { cores } = before.hardware;
   // Only what computed before this run: its own load is in the average that follows.
   if (before.loadAverage[0]! > cores / 2)
@@ -74,17 +81,6 @@ export function doubtsOf({ before, loadAverageAfter, limits }: Doubts): string[]
 }
 
 const COARSE_MS = 0.2;
-
-function clockStepMs(): number {
-  let step = Number.POSITIVE_INFINITY;
-  for (let i = 0; i < 1000; i++) {
-    const from = performance.now();
-    let now = from;
-    while (now === from) now = performance.now();
-    step = Math.min(step, now - from);
-  }
-  return step;
-}
 
 /** What changed from an old report to a new one, in lines: figures whose spreads do not touch. */
 export function compareSpeed(before: SpeedReport, after: SpeedReport): string[] {

@@ -106,7 +106,10 @@ export interface ProtoAttribute {
   readonly sparseTensor?: ProtoSparse | null;
   readonly sparseTensors: readonly ProtoSparse[];
 }
-interface ProtoNode {
+export interface ProtoNode {
+  readonly opType: string;
+  readonly input: readonly string[];
+  readonly output: readonly string[];
   readonly attribute: readonly ProtoAttribute[];
 }
 interface ProtoDim {

@@ -1,11 +1,8 @@
-import { constants } from 'node:fs';
-import { access, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { checkSpeedReport, compareSpeed, type SpeedReport } from '../../../bench/support/speed-report.js';
 import { drawRows } from '../../../bench/support/table.js';
-import { TurnoutError } from '../../errors.js';
 import { progressLine } from '../packages.js';
 import { EXIT, interruptSignal, parseJson, print, readSource } from '../support.js';
+import { checkFolder, writeOut } from './bench-files.js';
 
 /** Flags of commands that measure and report. */
 export interface ReportFlags {
@@ -67,22 +64,4 @@ async function watched({ run }: Reported): Promise<SpeedReport | undefined> {
   } finally {
     progress.clear();
   }
-}
-
-/** A bench takes minutes: whether its report can be written is asked before. */
-async function checkFolder(path: string): Promise<void> {
-  await access(dirname(path), constants.W_OK).catch((cause: Error) => {
-    throw unwritable(path, cause);
-  });
-}
-
-async function writeOut(path: string, text: string): Promise<void> {
-  await writeFile(path, text).catch((cause: Error) => {
-    throw unwritable(path, cause);
-  });
-}
-
-function unwritable(path: string, cause: Error): TurnoutError {
-  const message = `cannot write ${path}: ${cause.message}`;
-  return new TurnoutError('TURNOUT_FILE_MISSING', message, { path }, { cause });
 }

@@ -1,6 +1,3 @@
-import { constants } from 'node:fs';
-import { access, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { parseAxes, QUICK } from '../../../bench/routing/axes.js';
 import { columnOf } from '../../../bench/routing/columns.js';
 import { baselineOf, type Combinations, combinationsOf } from '../../../bench/routing/combinations.js';
@@ -18,6 +15,7 @@ import { TurnoutError } from '../../errors.js';
 import { progressLine } from '../packages.js';
 import { styleOf } from '../render/style.js';
 import { EXIT, interruptSignal, parseJson, print, readSource } from '../support.js';
+import { checkFolder, writeOut } from './bench-files.js';
 import { type BenchRoutingFlags, checkFlags, openSource } from './bench-source.js';
 
 /** What `turnout bench routing` does. */
@@ -43,18 +41,6 @@ function defaultSort({ rows }: Report): string {
 
 async function readReport(path: string): Promise<Report> {
   return checkReport(parseJson(await readSource(path), `--compare ${path}`));
-}
-
-/** A sweep takes minutes: whether its report can be written is asked before. */
-async function checkFolder(path: string): Promise<void> {
-  await access(dirname(path), constants.W_OK).catch((cause: Error) => {
-    throw unwritable(path, cause);
-  });
-}
-
-function unwritable(path: string, cause: Error): TurnoutError {
-  const message = `cannot write ${path}: ${cause.message}`;
-  return new TurnoutError('TURNOUT_FILE_MISSING', message, { path }, { cause });
 }
 
 /** undefined where Ctrl-C ended it. */
@@ -147,10 +133,4 @@ async function tell(report: Report, { flags: { json, html, rows }, old, sort }: 
   const { bold, dim } = styleOf(process.stdout);
   await print(drawTable(report, { sort, rows: rows === 0 ? Number.POSITIVE_INFINITY : rows, bold, dim }));
   if (comparison) await print(`\n${comparison}`);
-}
-
-async function writeOut(path: string, text: string): Promise<void> {
-  await writeFile(path, text).catch((cause: Error) => {
-    throw unwritable(path, cause);
-  });
 }

@@ -1,5 +1,7 @@
 import { Command, Option } from 'commander';
+import { MODEL_NAMES } from '../../../bench/layer/shapes.js';
 import type { StartupFlags } from '../../../bench/startup/settings.js';
+import { BACKENDS } from '../../model/open.js';
 import { numberArgument } from '../support.js';
 import type { ReportFlags } from './bench-report.js';
 
@@ -7,7 +9,7 @@ const EXAMPLES = `
 Examples:
   $ turnout bench startup
   $ turnout bench startup --package my-package --backend threads,processes --residency packed
-  $ turnout bench startup --experts 128 --hidden 2048 --inner 768 --residency mapped
+  $ turnout bench startup --model qwen3-30b-a3b --dtype int4
   $ turnout bench startup --experts 6144 --hidden 1024 --inner 768 --residency mapped --backend inline,threads --replicas 1
   $ turnout bench startup --rounds 5 --json new.json --compare old.json
 
@@ -22,14 +24,18 @@ const number = numberArgument;
 export const benchStartupCommand = new Command('startup')
   .description('Measure the time until the first answer, and the memory, by backend and residency.')
   .option('--package <dir>', 'folder of the package; the bundled one where left out')
-  .option('-e, --experts <number>', 'made-up experts instead of a package, with --hidden and --inner', number)
+  .addOption(
+    new Option('--model <name>', 'made-up experts of the sizes of a known model').choices(MODEL_NAMES),
+  )
+  .option('-e, --experts <number>', 'made-up experts, with --hidden and --inner', number)
   .option('--hidden <number>', 'their hidden size', number)
   .option('--inner <number>', 'their inner size', number)
   .addOption(
-    new Option('--activation <kind>', 'of made-up experts (default swiglu)').choices(['relu', 'swiglu']),
+    new Option('--activation <kind>', 'their activation (default swiglu)').choices(['relu', 'swiglu']),
   )
-  .option('--backend <list>', 'of inline,threads,processes (default all)')
-  .option('--residency <list>', 'of packed,mapped (default both)')
+  .addOption(new Option('--dtype <type>', 'of their weights (default float32)').choices(['float32', 'int4']))
+  .option('--backend <list>', 'where experts run', BACKENDS.join())
+  .option('--residency <list>', 'of the weights; mapped for float32 alone', 'packed,mapped')
   .option('--lanes <number>', 'worker threads, or processes of one device each (default: cores)', number)
   .option('--replicas <number>', 'lanes of threads, or devices of processes, that hold each expert', number)
   .addOption(
@@ -38,7 +44,7 @@ export const benchStartupCommand = new Command('startup')
       'of processes (default expert, and device for more than 64 experts)',
     ).choices(['expert', 'device']),
   )
-  .option('--rounds <number>', 'readings of each contender (default 3)', number)
+  .option('--rounds <number>', 'readings of each contender', number, 3)
   .option('--json <file>', 'write the report as JSON; - for standard output, instead of the table')
   .option('--compare <file>', 'an earlier JSON report: tell what changed')
   .addHelpText('after', EXAMPLES)

@@ -1,9 +1,11 @@
 import { Command } from 'commander';
+import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
 import { benchStartupCommand } from './bench-startup.js';
 
 /** `turnout bench`: what rules and lanes come to on this machine. */
 export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
+  .addCommand(benchLayerCommand)
   .addCommand(benchRoutingCommand)
   .addCommand(benchStartupCommand);

@@ -1,0 +1,150 @@
+import type { StageTimes } from '../../src/moe-layer.js';
+import type { BareExperts } from '../peers/bare-experts.js';
+import { agree } from '../support/cases.js';
+import { measure, percentile, type Quantiles, quantilesOf, samplesOf } from '../support/measure.js';
+import type { LayerContender } from './contenders.js';
+import { floorOf, LIMITS, limitRuns, type Work, workOf } from './limits.js';
+import { type Machine, peakOf } from './machine.js';
+import type { CaseFigures, ContenderFigures } from './report-schema.js';
+import { rowFlops } from './shapes.js';
+import type { LayerCase, LayerSource } from './source.js';
+
+export interface CaseParts {
+  readonly source: LayerSource;
+  readonly contenders: readonly LayerContender[];
+  readonly bare: BareExperts;
+  readonly machine: Machine;
+  readonly lanes: number;
+  readonly rounds: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Layer calls follow each other in a model: a reading is of some in a row, not of one that wakes all threads. */
+const READING_MS = 100;
+/** Contenders that take longer for one call are left out: a case is to be over in a minute or two. */
+const MOST_MS = 4000;
+
+/** Everybody on one call: first whether they agree, then in turns against the clock. Throws where they do not agree. */
+export async function measureCase(call: LayerCase, parts: CaseParts): Promise<CaseFigures> {
+  const { source, contenders, bare, machine, lanes, rounds, signal } = parts;
+  const notes: string[] = [];
+  const quick = contenders.filter(({ name }) => {
+    if (name !== 'dense') return true;
+    const ms = (call.tokens * source.shape.experts * rowFlops(source.shape)) / peakOf(machine, 'all') / 1e6;
+    if (ms <= MOST_MS) return true;
+    notes.push(`dense left out: it would take ${(ms / 1000).toFixed(0)} s and more`);
+    return false;
+  });
+  const differences = await checkEqual(call, quick, source);
+  const limits = limitRuns(bare, source, call, lanes);
+  for (const { stages } of quick) stages?.splice(0);
+  const runs = quick.map((contender) => ({
+    name: contender.name,
+    run: () => contender.forward(call),
+    ...(contender.timed && { timed: (repeats: number) => contender.timed!(call, repeats) }),
+  }));
+  const samples = await measure([...limits, ...runs], rounds, {
+    readingMs: READING_MS,
+    ...(signal && { signal }),
+  });
+  const times = new Map([...samples].map(([name, taken]) => [name, quantilesOf(taken)]));
+  const work = workOf(source, call);
+  return { ...figuresOf({ call, work, machine, times, contenders: quick, differences }), notes };
+}
+
+/** How far from each other they may be: float32 sums in another order; int4 experts round activations to 8 bits in turnout, and not in QMoE. */
+export const TOLERANCE = { float32: 1e-5, int4: 0.03 } as const;
+
+/** Root mean square difference of each contender to the first one, relative to its output; turnout's own ways give its very bits. */
+async function checkEqual(
+  call: LayerCase,
+  contenders: readonly LayerContender[],
+  { shape }: LayerSource,
+): Promise<Map<string, number>> {
+  const where = `${call.load}, T = ${call.tokens}`;
+  const [first, ...others] = contenders;
+  const expected = await first!.forward(call);
+  const differences = new Map([[first!.name as string, 0]]);
+  for (const { name, stages, forward } of others) {
+    const y = await forward(call);
+    if (stages && first!.stages) agree(`${where}: ${name} and ${first!.name}`, y, expected, 0);
+    const difference = relativeDifference(y, expected);
+    if (!(difference <= TOLERANCE[shape.dtype]))
+      throw new Error(`${where}: ${name} and ${first!.name} differ by ${difference} of the output`);
+    differences.set(name, difference);
+  }
+  return differences;
+}
+
+/** Root mean square of got - expected, divided by that of expected. NaN where lengths differ. */
+export function relativeDifference(got: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (got.length !== expected.length) return Number.NaN;
+  let [apart, size] = [0, 0];
+  for (let i = 0; i < got.length; i++) {
+    apart += (got[i]! - expected[i]!) ** 2;
+    size += expected[i]! ** 2;
+  }
+  return Math.sqrt(apart / size);
+}
+
+interface Measured {
+  readonly call: LayerCase;
+  readonly work: Work;
+  readonly machine: Machine;
+  readonly times: ReadonlyMap<string, Quantiles>;
+  readonly contenders: readonly LayerContender[];
+  readonly differences: ReadonlyMap<string, number>;
+}
+
+function figuresOf(measured: Measured): Omit<CaseFigures, 'notes'> {
+  const { call, work, machine, times } = measured;
+  const [floor, floorOneLane] = [floorOf(work, machine, 'all'), floorOf(work, machine, 'one')];
+  const [plan, longest, one] = [LIMITS.plan, LIMITS.longest, LIMITS.one].map((name) => times.get(name)!);
+  const best = longest!.medianMs < plan!.medianMs ? 'longest' : 'plan';
+  const limit = best === 'plan' ? plan! : longest!;
+  return {
+    load: call.load,
+    tokens: call.tokens,
+    ...work,
+    rows: [...work.rows],
+    floor,
+    floorOneLane,
+    limit: { ...limit, order: best, ofFloor: floor.ms / limit.medianMs },
+    limitOneLane: { ...one!, ofFloor: floorOneLane.ms / one!.medianMs },
+    contenders: contenderFigures(measured, { limit: limit.medianMs, one: one!.medianMs, floor: floor.ms }),
+  };
+}
+
+function contenderFigures(
+  { contenders, times, differences }: Measured,
+  bounds: { readonly limit: number; readonly one: number; readonly floor: number },
+): ContenderFigures[] {
+  const fused = times.get('fused')?.medianMs;
+  return contenders.map(({ name, stages }) => {
+    const taken = times.get(name)!;
+    return {
+      name,
+      ...taken,
+      ofLimit: bounds.limit / taken.medianMs,
+      ofOneLane: bounds.one / taken.medianMs,
+      ofFloor: bounds.floor / taken.medianMs,
+      toFused: fused === undefined ? null : fused / taken.medianMs,
+      difference: differences.get(name)!,
+      ...(stages && stages.length > 0 && stageFigures(stages)),
+    };
+  });
+}
+
+const AROUND: readonly (keyof StageTimes)[] = ['gateMs', 'routeMs', 'dispatchMs', 'combineMs'];
+
+/** Medians over all calls that were timed. */
+function stageFigures(calls: readonly StageTimes[]): Pick<ContenderFigures, 'stages' | 'aroundExperts'> {
+  const median = (values: readonly number[]) => percentile(samplesOf(values), 0.5);
+  const names = Object.keys(calls[0]!) as (keyof StageTimes)[];
+  const sum = (call: StageTimes, stages: readonly (keyof StageTimes)[]) =>
+    stages.reduce((total, stage) => total + call[stage], 0);
+  return {
+    stages: Object.fromEntries(names.map((name) => [name, median(calls.map((call) => call[name]))])),
+    aroundExperts: median(calls.map((call) => sum(call, AROUND) / sum(call, names))),
+  };
+}

@@ -1,0 +1,137 @@
+import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
+import { openInline } from '../../src/experts/inline.js';
+import { openProcesses } from '../../src/experts/processes.js';
+import { openThreads } from '../../src/experts/threads.js';
+import { type Gate, openGate } from '../../src/gate.js';
+import { MoeLayer, type StageTimes } from '../../src/moe-layer.js';
+import { matrix } from '../../src/tensor.js';
+import { openDenseMoe } from '../peers/dense-moe.js';
+import { openFusedMoe } from '../peers/fused-moe.js';
+import type { LayerSession, LayerSessionOptions } from '../peers/layer-session.js';
+import type { ExpertSet } from '../support/experts.js';
+import type { ContenderName, Load } from './names.js';
+import type { LayerCase, LayerSource } from './source.js';
+import { openTorch } from './torch.js';
+
+/** Somebody who runs a whole layer, gate included. */
+export interface LayerContender extends AsyncDisposable {
+  readonly name: ContenderName;
+  /** Of the software that it is made of, where the report does not name it already. */
+  readonly version?: string;
+  /** x [T, H] -> y [T, H] */
+  forward(call: LayerCase): Promise<Float32Array>;
+  /** Stage times of the calls since they were last cleared; only of turnout's own ways. */
+  readonly stages?: StageTimes[];
+  /** Milliseconds of one call, as the mean of `repeats`, where it reads a clock of its own. */
+  timed?(call: LayerCase, repeats: number): Promise<number>;
+}
+
+export interface OpenOptions {
+  readonly source: LayerSource;
+  /** For files of rivals. */
+  readonly folder: string;
+  readonly lanes: number;
+  readonly devices: readonly string[];
+  readonly residency: Residency;
+}
+
+/** Why a contender cannot run here. */
+export interface Skipped {
+  readonly skipped: string;
+}
+
+type Open = (options: OpenOptions) => Promise<LayerContender | Skipped>;
+
+/** How each contender is opened. */
+const OPEN: Readonly<Record<ContenderName, Open>> = {
+  inline: over('inline', ({ source, residency }) => openInline(source.files, { residency })),
+  threads: over('threads', ({ source, residency, lanes }) => openThreads(source.files, { residency, lanes })),
+  processes: over('processes', ({ source, residency, devices }) =>
+    openProcesses(source.files, { residency, devices, oneProcessPer: 'device', replicas: devices.length }),
+  ),
+  fused: inSession('fused', openFusedMoe),
+  dense: inSession('dense', openDenseMoe),
+  torch: openTorch,
+};
+
+const TURNOUT: readonly ContenderName[] = ['inline', 'threads', 'processes'];
+
+/** Opens a contender, or tells why it cannot run this layer here. */
+export async function openContender(
+  name: ContenderName,
+  options: OpenOptions,
+): Promise<LayerContender | Skipped> {
+  const { shape, set } = options.source;
+  if (!set && !TURNOUT.includes(name))
+    return { skipped: 'it is built from the weights, and the form of these experts is not known' };
+  if (name === 'torch' && shape.dtype !== 'float32')
+    return { skipped: `its loop has no ${shape.dtype} weights` };
+  return OPEN[name](options);
+}
+
+function inSession(
+  name: ContenderName,
+  open: (set: ExpertSet, options: LayerSessionOptions) => Promise<LayerSession>,
+): Open {
+  return async ({ source, folder, lanes }) => {
+    const session = await open(source.set!, { folder, k: source.shape.k, threads: lanes });
+    return {
+      name,
+      forward: ({ x, bias }) => session.run(x, bias),
+      [Symbol.asyncDispose]: () => session.release(),
+    };
+  };
+}
+
+function over(name: ContenderName, open: (options: OpenOptions) => Promise<ExpertBackend>): Open {
+  return async (options) => {
+    const backend = await open(options);
+    try {
+      return await openTurnout(name, backend, options.source);
+    } catch (error) {
+      await backend.close();
+      throw error;
+    }
+  };
+}
+
+async function openTurnout(
+  name: ContenderName,
+  backend: ExpertBackend,
+  { shape, router, gates }: LayerSource,
+): Promise<LayerContender> {
+  const opened: Gate[] = [];
+  const layerOf = async (load: Load) => {
+    const gate = await openGate(gates[load].path, shape.hidden, shape.experts);
+    opened.push(gate);
+    return new MoeLayer({ name, index: 0, router, backend, gate });
+  };
+  const layers: Record<Load, MoeLayer> = { even: await layerOf('even'), skewed: await layerOf('skewed') };
+  await warmUp(layers.even);
+  const stages: StageTimes[] = [];
+  return {
+    name,
+    stages,
+    async forward({ load, x }) {
+      const { y, times } = await layers[load].forward(x);
+      stages.push(times);
+      return y.data;
+    },
+    async [Symbol.asyncDispose]() {
+      await backend.close();
+      await Promise.all(opened.map((gate) => gate.close()));
+    },
+  };
+}
+
+/** Calls that every thread and process on the way compiles its code in: servers live longer than a bench. */
+const WARM_CALLS = 2000;
+const WARM_MS = 2500;
+const WARM_ROWS = 4;
+
+async function warmUp(layer: MoeLayer): Promise<void> {
+  const until = performance.now() + WARM_MS;
+  const random = Float32Array.from({ length: WARM_ROWS * layer.hidden }, () => Math.random() - 0.5);
+  const x = matrix(random, WARM_ROWS, layer.hidden);
+  for (let i = 0; i < WARM_CALLS && performance.now() < until; i++) await layer.forward(x);
+}

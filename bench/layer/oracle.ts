@@ -1,0 +1,30 @@
+import { planDispatch } from '../../src/router/plan.js';
+import { row } from '../../src/tensor.js';
+import { referenceExpert } from '../support/experts.js';
+import { relativeDifference, TOLERANCE } from './case.js';
+import type { LayerContender } from './contenders.js';
+import type { LayerCase, LayerSource } from './source.js';
+
+/** Throws where the first token of a contender is not what plain loops in float64 give. Nothing is checked where the weights are not known. */
+export async function checkOracle(
+  call: LayerCase,
+  { set, router, shape }: LayerSource,
+  contenders: readonly LayerContender[],
+): Promise<void> {
+  if (!set) return;
+  const { offsets, tokenIds, weights } = planDispatch(router.route({ logits: call.logits }));
+  const y = new Float64Array(shape.hidden);
+  for (let e = 0; e < shape.experts; e++) {
+    for (let a = offsets[e]!; a < offsets[e + 1]!; a++) {
+      if (tokenIds[a] !== 0) continue;
+      const part = referenceExpert(set, e, row(call.x, 0));
+      for (let h = 0; h < y.length; h++) y[h]! += weights[a]! * part[h]!;
+    }
+  }
+  for (const { name, forward } of contenders) {
+    const got = (await forward(call)).subarray(0, shape.hidden);
+    const difference = relativeDifference(got, y);
+    if (!(difference <= TOLERANCE[shape.dtype]))
+      throw new Error(`${name}: its first token differs from plain loops by ${difference} of the output`);
+  }
+}
