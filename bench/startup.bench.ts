@@ -32,7 +32,7 @@ export async function startup(settings: StartupSettings, run: StartupRun = {}): 
     const memoryBytes = memoryBudget();
     const source = await openSource(settings, folder, memoryBytes / mostCopies(settings));
     const { contenders, notes } = await contendersOf(source, settings, memoryBytes);
-    const readings = await runAll(contenders, {
+    const measured = await runAll(contenders, {
       ...run,
       rounds: settings.rounds,
       first: firstCall(source),
@@ -42,12 +42,12 @@ export async function startup(settings: StartupSettings, run: StartupRun = {}): 
     const parts: ReportParts = {
       source,
       settings,
-      notes: [...noteOf(source), ...notes],
+      notes: [...noteOf(source), ...notes, ...measured.notes],
       before,
       noise,
       seconds,
     };
-    return reportOf(readings, parts);
+    return reportOf(measured.readings, parts);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -57,6 +57,8 @@ function nativeOptions(residency: Residency, threads = 1): InferenceSession.Sess
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     executionMode: 'sequential',
+    // What goes wrong is thrown.
+    logSeverityLevel: 4,
     extra: {
       session: {
         intra_op: { allow_spinning: '0' },

@@ -10,6 +10,12 @@ export interface Reading {
   readonly samples: Sample[];
 }
 
+export interface Readings {
+  readonly readings: readonly Reading[];
+  /** Who was left out, and why. */
+  readonly notes: readonly string[];
+}
+
 export interface RunOptions {
   readonly rounds: number;
   readonly first: FirstCall;
@@ -23,17 +29,30 @@ export interface RunOptions {
  * Each contender once, to have the files in memory and to compare what they compute; then `rounds` times in turns, in
  * another order each round. Every sample is that of a process of its own.
  */
-export async function runAll(contenders: readonly Contender[], options: RunOptions): Promise<Reading[]> {
+export async function runAll(all: readonly Contender[], options: RunOptions): Promise<Readings> {
   const { rounds, onProgress, signal } = options;
-  const total = contenders.length * (1 + rounds);
+  const total = all.length * (1 + rounds);
   let done = 0;
   const next = async (contender: Contender) => {
     signal?.throwIfAborted();
     onProgress?.(done++, total, contender.name);
     return sample(contender, options.first);
   };
+  const contenders: Contender[] = [];
   const warm: Sample[] = [];
-  for (const contender of contenders) warm.push(await next(contender));
+  const notes: string[] = [];
+  for (const contender of all) {
+    try {
+      warm.push(await next(contender));
+      contenders.push(contender);
+    } catch (error) {
+      // A rival that cannot is a finding.
+      if (contender.role !== 'rival' || signal?.aborted) throw error;
+      notes.push(
+        `${contender.name}, ${contender.residency}: left out, it fails: ${(error as Error).message}`,
+      );
+    }
+  }
   checkEqual(contenders, warm, TOLERANCE[options.float32 ? 'float32' : 'int4']);
   const readings = contenders.map((contender): Reading => ({ contender, samples: [] }));
   for (let round = 0; round < rounds; round++) {
@@ -42,7 +61,7 @@ export async function runAll(contenders: readonly Contender[], options: RunOptio
       samples.push(await next(contender));
     }
   }
-  return readings;
+  return { readings, notes };
 }
 
 async function sample({ task }: Contender, first: FirstCall): Promise<Sample> {
