@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
+import { benchScaleCommand } from './bench-scale.js';
 import { benchStartupCommand } from './bench-startup.js';
 
 /** `turnout bench`: what rules and lanes come to on this machine. */
@@ -8,4 +9,5 @@ export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
   .addCommand(benchLayerCommand)
   .addCommand(benchRoutingCommand)
+  .addCommand(benchScaleCommand)
   .addCommand(benchStartupCommand);
