@@ -17,7 +17,7 @@ import type { SpeedReport } from './support/speed-report.js';
 
 export interface ScaleRun {
   readonly signal?: AbortSignal;
-  readonly onProgress?: (done: number, total: number, name: string) => void;
+  readonly onProgress?: (text: string) => void;
 }
 
 /** Tokens that a reading takes at least: calls of few tokens are repeated. */
@@ -34,7 +34,7 @@ export async function scale(settings: ScaleSettings, run: ScaleRun = {}): Promis
   const folder = await mkdtemp(join(tmpdir(), 'turnout-bench-scale-'));
   const contenders: ScaleContender[] = [];
   try {
-    run.onProgress?.(0, 1, 'writing experts');
+    run.onProgress?.('writing experts');
     const set = await makeExperts(folder, shapeOf(settings, fitting.at(-1)!));
     for (const experts of fitting) contenders.push(...(await openChecked(set, experts, { settings, run })));
     const readings = await inTurns(contenders, settings.rounds, run);
@@ -81,7 +81,7 @@ async function openChecked(
   let first: Float32Array | undefined;
   for (const backend of settings.backends) {
     run.signal?.throwIfAborted();
-    run.onProgress?.(0, 1, `opening ${experts} experts, ${backend}`);
+    run.onProgress?.(`opening ${experts} experts, ${backend}`);
     const contender = await openContender(backend, set.files.slice(0, experts), { call, settings });
     opened.push(contender);
     const { data } = await checkOutputs(contender, set, { call, settings });
@@ -103,7 +103,7 @@ async function inTurns(
       signal?.throwIfAborted();
       const reading = readings[(i + round) % readings.length]!;
       const { backend, experts } = reading.contender;
-      onProgress?.(round * readings.length + i, rounds * readings.length, `${experts} experts, ${backend}`);
+      onProgress?.(`round ${round + 1} of ${rounds}: ${experts} experts, ${backend}`);
       await sleep(PAUSE_MS);
       await read(reading);
     }

@@ -22,7 +22,7 @@ export interface RunOptions {
   /** Whether all weights are, which are not rounded then. */
   readonly float32: boolean;
   readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((done: number, total: number, name: string) => void) | undefined;
+  readonly onProgress?: ((text: string) => void) | undefined;
 }
 
 /**
@@ -35,7 +35,7 @@ export async function runAll(all: readonly Contender[], options: RunOptions): Pr
   let done = 0;
   const next = async (contender: Contender) => {
     signal?.throwIfAborted();
-    onProgress?.(done++, total, contender.name);
+    onProgress?.(`${done++} of ${total}  ${contender.name}`);
     return sample(contender, options.first);
   };
   const contenders: Contender[] = [];

@@ -13,20 +13,23 @@ export interface ReportFlags {
 export interface Watch {
   /** The first Ctrl-C aborts it. */
   readonly signal: AbortSignal;
-  readonly onProgress: (done: number, total: number, name: string) => void;
+  readonly onProgress: (text: string) => void;
 }
 
-export interface Reported {
+export interface Reported<R extends SpeedReport> {
   readonly format: string;
-  run(watch: Watch): Promise<SpeedReport>;
-  tables(report: SpeedReport): readonly { title: string; rows: readonly Record<string, string>[] }[];
+  run(watch: Watch): Promise<R>;
+  tables(report: R): readonly { title: string; rows: readonly Readonly<Record<string, string | number>>[] }[];
 }
 
 /**
  * Runs a bench to its report: progress on a terminal, then tables or JSON, and what changed since an older report.
  * Throws TURNOUT_FILE_MISSING and TURNOUT_INPUT_INVALID for files of `flags`, before anything is measured.
  */
-export async function runReport({ json, compare }: ReportFlags, reported: Reported): Promise<void> {
+export async function runReport<R extends SpeedReport>(
+  { json, compare }: ReportFlags,
+  reported: Reported<R>,
+): Promise<void> {
   const old =
     compare === undefined
       ? undefined
@@ -48,13 +51,11 @@ export async function runReport({ json, compare }: ReportFlags, reported: Report
 }
 
 /** undefined where Ctrl-C ended it. */
-async function watched({ run }: Reported): Promise<SpeedReport | undefined> {
+async function watched<R extends SpeedReport>({ run }: Reported<R>): Promise<R | undefined> {
   const signal = interruptSignal();
   const progress = progressLine();
-  const onProgress: Watch['onProgress'] = (done, total, name) =>
-    progress.update(`${done} of ${total}  ${name}`);
   try {
-    return await run({ signal, onProgress });
+    return await run({ signal, onProgress: (text) => progress.update(text) });
   } catch (error) {
     if (!signal.aborted) throw error;
     progress.clear();

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
 import { benchScaleCommand } from './bench-scale.js';
+import { benchServerCommand } from './bench-server.js';
 import { benchStartupCommand } from './bench-startup.js';
 
 /** `turnout bench`: what rules and lanes come to on this machine. */
@@ -10,4 +11,5 @@ export const benchCommand = new Command('bench')
   .addCommand(benchLayerCommand)
   .addCommand(benchRoutingCommand)
   .addCommand(benchScaleCommand)
+  .addCommand(benchServerCommand)
   .addCommand(benchStartupCommand);
