@@ -66,6 +66,7 @@ export interface LayerParts {
 }
 
 const layerChannel = channel('turnout:layer');
+const NO_ROWS = new Float32Array(0);
 
 /**
  * One Mixture-of-Experts layer: gate -> route -> plan -> backend.run -> combine.
@@ -120,11 +121,12 @@ export class MoeLayer {
     const results = await backend.run(batches, {
       ...(signal ? { signal } : {}),
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      lend: true,
     });
     clock.split(results.timing);
     const { routing, plan, outputs } = this.#answered({ routing: routed, plan: planned }, batches, results);
-    const y = combine(plan, this.#byExpert(plan, x, outputs), this.hidden);
-    for (const output of outputs.slice(outputs.length - shared.length)) add(y, output);
+    const always = outputs.slice(outputs.length - shared.length);
+    const y = combine(plan, this.#byExpert(plan, x, outputs), this.hidden, always);
     results.recycle?.();
     clock.mark('combineMs');
 
@@ -160,7 +162,7 @@ export class MoeLayer {
     let next = 0;
     return Array.from({ length: plan.experts }, (_, e) => {
       const rows = plan.offsets[e + 1]! - plan.offsets[e]!;
-      if (rows === 0) return new Float32Array(0);
+      if (rows === 0) return NO_ROWS;
       if (e < computed) return outputs[next++]!;
       const output = new Float32Array(rows * this.hidden);
       if (e < computed + zero) return output;
@@ -230,10 +232,6 @@ function sharedBatches(shared: readonly number[], x: Matrix): ExpertBatch[] {
     rows: x.rows,
     gather: (into, offset) => into.set(x.data, offset),
   }));
-}
-
-function add(y: Matrix, output: Float32Array): void {
-  for (let i = 0; i < output.length; i++) y.data[i] = y.data[i]! + output[i]!;
 }
 
 /** Measures consecutive stages. */

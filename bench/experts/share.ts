@@ -73,7 +73,7 @@ async function warmUp(backend: ExpertBackend): Promise<void> {
   const gather = (into: Float32Array, offset: number) =>
     into.fill(0.1, offset, offset + WARM_ROWS * backend.hidden);
   const batches = Array.from({ length: LANES }, (_, expert) => ({ expert, rows: WARM_ROWS, gather }));
-  for (let i = 0; i < WARM_CALLS; i++) (await backend.run(batches)).recycle?.();
+  for (let i = 0; i < WARM_CALLS; i++) (await backend.run(batches, { lend: true })).recycle?.();
 }
 
 async function compare(given: Case, parts: Parts, rounds: number): Promise<ShareFigure> {
@@ -116,7 +116,7 @@ function contendersOf(given: Case, batches: readonly ExpertBatch[], parts: Parts
   return [
     ...backends.map((backend) => ({
       name: backend.kind,
-      run: async () => (await backend.run(batches)).recycle?.(),
+      run: async () => (await backend.run(batches, { lend: true })).recycle?.(),
     })),
     ...layersOf(parts).map(({ name, forward }) => ({ name, run: () => forward(given) })),
   ];

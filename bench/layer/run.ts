@@ -1,20 +1,17 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { TurnoutError } from '../../src/errors.js';
 import type { Residency } from '../../src/experts/backend.js';
-import { openBareExperts } from '../peers/bare-experts.js';
 import { environment } from '../support/measure.js';
 import { type Fitted, fitShape } from './budget.js';
-import { type CaseParts, measureCase } from './case.js';
-import { type LayerContender, openContender } from './contenders.js';
-import { type Machine, measureMachine } from './machine.js';
+import { bestOf, type Machine, measureMachine } from './machine.js';
 import type { ContenderName, Load } from './names.js';
 import { measureNoise, noiseNotes } from './noise.js';
-import { checkOracle } from './oracle.js';
-import { openPackageSource, type PackageLayer } from './package-source.js';
-import type { CaseFigures, Report, ShapeFigures } from './report-schema.js';
-import { type LayerShape, shapeBytes, shapeText } from './shapes.js';
-import { makeCase, makeSource } from './source.js';
+import type { PackageLayer } from './package-source.js';
+import type { Report, ShapeFigures } from './report-schema.js';
+import { runCases, type ShapeOptions } from './run-cases.js';
+import { type LayerShape, shapeBytes } from './shapes.js';
 
 export interface LayerBenchOptions {
   readonly shapes: readonly LayerShape[];
@@ -31,6 +28,8 @@ export interface LayerBenchOptions {
   readonly residency: Residency;
   /** Readings of each time. */
   readonly rounds: number;
+  /** How long each contender runs at a time; 100 where left out. */
+  readonly readingMs?: number;
   /** Bytes that all copies of the weights of a shape may take together. */
   readonly memory: number;
   readonly seed: number;
@@ -40,39 +39,45 @@ export interface LayerBenchOptions {
   onShape?(figures: ShapeFigures): Promise<void>;
 }
 
-/** Measures the layers one after the other. Throws the reason of the signal, and what cannot be opened. */
+/**
+ * Measures the layers one after the other. Throws TURNOUT_OPTIONS_INVALID where one does not fit into memory or on the
+ * disk, the reason of the signal, what cannot be opened, and a plain error where contenders do not agree.
+ */
 export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
-  const { lanes, signal, onProgress, onShape, packageLayer, ...settings } = options;
+  const { lanes, onShape, onProgress, signal, packageLayer, ...settings } = options;
+  const layers = settings.shapes.map((asked) => ({ asked, fitted: fitted(asked, options) }));
   const folder = await mkdtemp(join(tmpdir(), 'turnout-bench-'));
   try {
+    await checkDisk(
+      folder,
+      layers.map(({ fitted }) => fitted),
+    );
     const before = environment();
     const noise = measureNoise();
     const from = performance.now();
     const machines = new Map<LayerShape['dtype'], Machine>();
     const shapes: ShapeFigures[] = [];
-    for (const shape of settings.shapes) {
+    for (const layer of layers) {
+      const { dtype } = layer.asked;
       signal?.throwIfAborted();
-      let machine = machines.get(shape.dtype);
-      if (!machine) {
-        onProgress?.('measuring memory bandwidth and peak');
-        machine = await measureMachine(folder, lanes, shape.dtype);
-        machines.set(shape.dtype, machine);
-      }
-      const figures = await benchShape(shape, machine, {
-        ...options,
-        folder: join(folder, String(shapes.length)),
-      });
+      onProgress?.('measuring memory bandwidth and peak');
+      const machine = bestOf(machines.get(dtype), await measureMachine(folder, lanes, dtype));
+      machines.set(dtype, machine);
+      const home = join(folder, String(shapes.length));
+      const figures = await benchShape(layer, machine, { ...options, folder: home });
       shapes.push(figures);
       await onShape?.(figures);
     }
+    const seconds = (performance.now() - from) / 1000;
     const loadAverageAfter = environment().loadAverage;
+    const notes = noiseNotes({ noise, lanes, loadAverage: before.loadAverage, loadAverageAfter, shapes });
+    const format = { format: 'turnout-bench-layer', version: 1 } as const;
     return {
-      format: 'turnout-bench-layer',
-      version: 1,
-      notes: noiseNotes({ noise, lanes, loadAverage: before.loadAverage, loadAverageAfter, shapes }),
+      ...format,
+      notes,
       settings: { ...settings, lanes },
       ...before,
-      seconds: (performance.now() - from) / 1000,
+      seconds,
       loadAverageAfter,
       noise,
       shapes,
@@ -82,20 +87,32 @@ export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
   }
 }
 
-interface Run {
-  readonly cases: CaseFigures[];
-  readonly notes: string[];
-  /** Of rivals. */
-  readonly versions: Readonly<Record<string, string>>;
+function fitted(asked: LayerShape, options: LayerBenchOptions): Fitted {
+  const { contenders, lanes, devices, residency, packageLayer, memory } = options;
+  const fixed = packageLayer !== undefined;
+  return fitShape(asked, { contenders, lanes, devices: devices.length, residency, fixed }, memory);
 }
 
-type ShapeOptions = LayerBenchOptions & { readonly folder: string };
+/** Files of the experts, and once more of the fused operator. */
+const FILES = 2;
 
-async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOptions): Promise<ShapeFigures> {
-  const { folder, lanes, devices, residency, contenders, memory } = options;
-  const holders = { contenders, lanes, devices: devices.length, residency };
-  const fitted = fitShape(asked, { ...holders, fixed: options.packageLayer !== undefined }, memory);
-  await mkdir(folder, { recursive: true });
+async function checkDisk(folder: string, fitted: readonly Fitted[]): Promise<void> {
+  const need = FILES * Math.max(...fitted.map(({ shape }) => shapeBytes(shape)));
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  if (need <= free) return;
+  const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
+  const message = `--memory: the files of the layer take ${gib(need)} GiB, and ${tmpdir()} has ${gib(free)}: set TMPDIR to another folder, or --memory`;
+  throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message, { need, free });
+}
+
+async function benchShape(
+  { asked, fitted }: { readonly asked: LayerShape; readonly fitted: Fitted },
+  machine: Machine,
+  options: ShapeOptions,
+): Promise<ShapeFigures> {
+  const { folder } = options;
+  await mkdir(folder);
   try {
     const run = await runCases(fitted, machine, options);
     return {
@@ -108,53 +125,5 @@ async function benchShape(asked: LayerShape, machine: Machine, options: ShapeOpt
     };
   } finally {
     await rm(folder, { recursive: true, force: true });
-  }
-}
-
-async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions): Promise<Run> {
-  const { folder, lanes, devices, residency, loads, tokens, rounds, seed, packageLayer, signal, onProgress } =
-    options;
-  const { shape, contenders } = fitted;
-  onProgress?.(`writing ${shapeText(shape)}`);
-  const source = await (packageLayer
-    ? openPackageSource(folder, packageLayer, seed)
-    : makeSource(folder, shape, seed));
-  await using stack = new Closing();
-  const opened: LayerContender[] = [];
-  const notes: string[] = [...fitted.notes, ...(source.notes ?? [])];
-  for (const name of contenders) {
-    signal?.throwIfAborted();
-    onProgress?.(`opening ${name}`);
-    const contender = await openContender(name, { source, folder, lanes, devices, residency });
-    if ('skipped' in contender) notes.push(`${name} skipped: ${contender.skipped}`);
-    else opened.push(stack.use(contender));
-  }
-  onProgress?.('opening the lanes of the limit');
-  const bare = stack.use(await openBareExperts(source.files, lanes, residency));
-  const parts: CaseParts = { source, contenders: opened, bare, machine, lanes, rounds, signal };
-  const figures: CaseFigures[] = [];
-  for (const load of loads) {
-    for (const count of tokens) {
-      onProgress?.(`${shapeText(shape)}: ${load}, T = ${count}`);
-      const call = await makeCase(source, { load, tokens: count, seed });
-      if (figures.length === 0) await checkOracle(call, source, opened);
-      figures.push(await measureCase(call, parts));
-    }
-  }
-  const versions = opened.flatMap(({ name, version }) => (version === undefined ? [] : [[name, version]]));
-  return { cases: figures, notes, versions: Object.fromEntries(versions) };
-}
-
-/** Closes what it was given, the last one first. */
-class Closing implements AsyncDisposable {
-  readonly #open: AsyncDisposable[] = [];
-
-  use<T extends AsyncDisposable>(resource: T): T {
-    this.#open.push(resource);
-    return resource;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const resource of this.#open.reverse()) await resource[Symbol.asyncDispose]();
   }
 }

@@ -1,5 +1,5 @@
 import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { readOnnxFile } from '../../src/model/onnx.js';
 import { type OnnxNode, type OnnxTensor, writeOnnx } from '../../src/model/onnx-write.js';
 import { type ExpertSet, expertNodes, expertTensors, OPSETS } from '../support/experts.js';
@@ -14,11 +14,12 @@ import {
 
 /**
  * The dense model: all experts compute all rows, and those that the gate did not choose weigh nothing. One session over
- * the files of the experts, which lie in `folder`.
+ * the files of the experts; its graph is written beside them.
  */
 export async function openDenseMoe(set: ExpertSet, options: LayerSessionOptions): Promise<LayerSession> {
-  const { folder, k, threads } = options;
-  const path = join(folder, 'dense.onnx');
+  const { k, threads } = options;
+  // External data must lie beside the graph, or below.
+  const path = join(dirname(set.files[0]!.path), 'dense.onnx');
   const experts = Array.from({ length: set.experts }, (_, e) => e);
   const weights = await Promise.all(experts.map((e) => weightsIn(set, e)));
   const graph = {

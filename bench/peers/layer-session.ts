@@ -11,7 +11,7 @@ export interface LayerSession {
 }
 
 export interface LayerSessionOptions {
-  /** For its files; those of the experts are in it or named by their path. */
+  /** For its files. */
   readonly folder: string;
   readonly k: number;
   readonly threads: number;

@@ -66,10 +66,10 @@ export function weightsOf(spec: ExpertsSpec): (e: number) => ExpertWeights {
   };
 }
 
-/** One square matrix. */
-export function drawMatrix(dtype: ExpertsSpec['dtype'], side: number, seed: number): ExpertWeights['w1'] {
-  const length = Math.min(TAPE, side * side);
-  return (dtype === 'int4' ? int4Drawer : float32Drawer)(length, seed)(0, side, side);
+/** Square matrices, by their number: those of neighbouring numbers have no value in common in one place. */
+export function squares(dtype: ExpertsSpec['dtype'], side: number): (index: number) => ExpertWeights['w1'] {
+  const draw = (dtype === 'int4' ? int4Drawer : float32Drawer)(Math.min(TAPE, side * side), 1);
+  return (index) => draw(index * side * side, side, side);
 }
 
 type Drawer = (at: number, inputs: number, outputs: number) => Float32Array | Int4Matrix;

@@ -17,7 +17,7 @@ export interface ExpertBatch {
   readonly rows: number;
   /**
    * Writes the n rows [n, H] into `into` from element `offset` on. Called once, before `run` returns, so that the memory
-   * behind it may be used again; not called for a call that is refused. `into` must not be kept: it is transferred.
+   * behind it may be used again; not called for a call that is refused. `into` must not be kept: lanes write over it.
    */
   gather(into: Float32Array, offset: number): void;
 }
@@ -29,15 +29,20 @@ export interface RunOptions {
   readonly timeoutMs?: number;
 }
 
+export interface BackendCall extends RunOptions {
+  /** Whether the outputs may be memory of the backend, which saves a copy: they are its again once `recycle` is called. */
+  readonly lend?: boolean;
+}
+
 export interface ExpertResults {
-  /** For each batch, in the order given: y [n, H], the caller's to change. Outputs may share one buffer. */
+  /** For each batch, in the order given: y [n, H], the caller's to change. Those that are lent share one buffer. */
   readonly outputs: readonly Float32Array[];
   /**
    * Indexes of batches whose expert could not be had, ascending; their outputs are empty. Only of a backend that was
    * opened with `onLostExpert: 'drop'`; others throw instead.
    */
   readonly lost?: readonly number[];
-  /** Gives the memory of the outputs back for later calls; they must not be used any more then. Need not be called. */
+  /** Gives the memory of lent outputs back for later calls; they must not be used any more then. */
   readonly recycle?: () => void;
   /** Milliseconds: gathering rows, moving them to and from lanes, and the ONNX calls of the busiest lane. */
   readonly timing: { readonly gatherMs: number; readonly transportMs: number; readonly computeMs: number };
@@ -92,7 +97,7 @@ export interface ExpertBackend extends AsyncDisposable {
   /** H */
   readonly hidden: number;
   readonly residency: Residency;
-  run(batches: readonly ExpertBatch[], options?: RunOptions): Promise<ExpertResults>;
+  run(batches: readonly ExpertBatch[], options?: BackendCall): Promise<ExpertResults>;
   lanes(): readonly LaneStats[];
   /** Takes no new calls, waits for those under way, then frees the lanes. Calling it twice is allowed. */
   close(): Promise<void>;

@@ -1,14 +1,15 @@
-import { workerData } from 'node:worker_threads';
+import { type MessagePort, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
-import type { LaneResult, LaneWork } from './lane.js';
-import { isStopped } from './limits.js';
+import type { LaneResult } from './lane.js';
+import { isStopped, type StopFlag } from './limits.js';
+import { answerAll, type Bell } from './line.js';
 import { type Answer, answer } from './remote-error.js';
+import { SharedCall, type SharedCallHandle } from './shared-call.js';
 import { duringTask, type GuardState, isEnding } from './thread-guard.js';
-import { transferring } from './transferring.js';
 
-/* What runs in a carrier thread: an inline backend, and the two tasks that its pool sends, one at a time. */
+/* What runs in a carrier thread: an inline backend, the task that opens it, and the work of calls. */
 
 /** The `workerData` of a carrier. */
 export interface CarrierData {
@@ -21,40 +22,70 @@ export interface CarrierData {
   readonly guard: GuardState;
 }
 
+/** Where questions come from. */
+export interface OpenTask {
+  readonly port: MessagePort;
+  readonly bell: Bell;
+}
+
+/** The work of a lane as it is sent; see `LaneWork`. */
+export interface ComputeTask {
+  readonly call: SharedCallHandle;
+  readonly task: number;
+  readonly pieces: readonly number[];
+  readonly stop?: StopFlag;
+}
+
 const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
 const places = new Map(held.map((expert, place) => [expert, place]));
-let backend: InlineBackend | undefined;
+/** x of one piece: ONNX Runtime takes no shared memory. Used again, so that it stays in the cache of the core. */
+let room = new Float32Array(0);
 
-/** Opens the experts and answers with H. */
-export function open(): Promise<Answer<number>> {
-  return answer(() => duringTask(guard, async () => (await experts()).hidden));
+/** Opens the experts and answers with H; the thread is there for work from then on. */
+export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
+  return answer(async () => {
+    const experts = await duringTask(guard, () => {
+      checkAlive();
+      return openInline(files, options);
+    });
+    // Once the answer is on its way.
+    setImmediate(() => {
+      void answerAll(port, bell, (task: ComputeTask) =>
+        answer(() => duringTask(guard, () => compute(experts, task))),
+      );
+    });
+    return experts.hidden;
+  });
 }
 
-/** Computes the batches one after the other, writing y over x; stops between two where nobody waits any more. */
-export async function compute(work: LaneWork): Promise<Answer<LaneResult>> {
-  const result = await answer(() => duringTask(guard, () => computeAll(work)));
-  return 'error' in result ? result : transferring(result, work.buffer);
-}
-
-async function experts(): Promise<InlineBackend> {
-  checkAlive();
-  backend ??= await openInline(files, options);
-  return backend;
-}
-
-async function computeAll({ batches, buffer, stop }: LaneWork): Promise<LaneResult> {
-  const open = await experts();
-  const started = performance.now();
-  const done = { batches: 0, rows: 0 };
-  for (const { expert, rows } of batches) {
+/** Computes the pieces that it can take; stops between two where nobody waits any more. */
+async function compute(
+  experts: InlineBackend,
+  { call: handle, task, pieces, stop }: ComputeTask,
+): Promise<LaneResult> {
+  const call = new SharedCall(handle);
+  const done = { batches: 0, rows: 0, computeMs: 0 };
+  for (const i of pieces) {
     if (isStopped(stop)) break;
-    const view = new Float32Array(buffer, done.rows * open.hidden * 4, rows * open.hidden);
-    view.set(await open.compute(places.get(expert)!, view));
+    if (!call.take(i, task)) continue;
+    const started = performance.now();
+    const piece = call.piece(i);
+    const place = call.rows(piece);
+    place.set(await experts.compute(places.get(piece.key)!, copied(place)));
+    call.whole(i);
     done.batches++;
-    done.rows += rows;
+    done.rows += piece.rows;
+    done.computeMs += performance.now() - started;
     checkAlive();
   }
-  return { buffer, ...done, computeMs: performance.now() - started };
+  return done;
+}
+
+function copied(x: Float32Array): Float32Array {
+  if (room.length < x.length) room = new Float32Array(x.length);
+  const copy = room.subarray(0, x.length);
+  copy.set(x);
+  return copy;
 }
 
 function checkAlive(): void {

@@ -2,10 +2,9 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, readFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
-import type { LaneWork } from './lane.js';
 import { onStopped } from './limits.js';
 import { openPayloadFile, PayloadFile } from './payload-file.js';
-import { type Held, ProcessLink, type Ran } from './process-link.js';
+import { type Held, type LinkWork, ProcessLink, type Ran } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
 import { HOST_EXIT, LINK, type SpawnOptions, spawnHost } from './spawn.js';
 
@@ -73,7 +72,7 @@ export class ExpertProcess {
   }
 
   /** Throws TURNOUT_LANE_DIED where the process ends first; x is untouched then. */
-  async run(work: LaneWork, hidden: number): Promise<Ran> {
+  async run(work: LinkWork, hidden: number): Promise<Ran> {
     const { result, cancel } = this.#link.run(work, hidden);
     if (!work.stop) return result;
     const unwatch = onStopped(work.stop, cancel);

@@ -149,10 +149,10 @@ export class Host {
     return backend;
   }
 
-  async #run({ id, batches, tensors, payload: place }: Run, payload: ArrayBuffer): Promise<void> {
+  async #run({ id, batches, tensors, payload: place, at }: Run, payload: ArrayBuffer): Promise<void> {
     const started = performance.now();
     const [rows, cols] = tensors[0]!.shape as [number, number];
-    const numbers = place === 'file' ? this.#inFile() : inFrame(payload);
+    const numbers = place === 'file' ? this.#inFile(at) : inFrame(payload);
     const done = { batches: 0, rows: 0 };
     for (const [key, count] of batches) {
       if (this.#cancelled.has(id)) break;
@@ -171,18 +171,19 @@ export class Host {
   }
 
   /** Batch by batch, in room that is used again: what is copied is in the cache of the core, and fresh pages cost as much. */
-  #inFile(): Numbers {
+  #inFile(at: number): Numbers {
     const file = this.#file;
     if (!file) throw invalid('run: expected x in the frame, there is no shared memory');
     return {
       get: (first, count) => {
         if (this.#room.length < count) this.#room = new Float32Array(count);
         const x = this.#room.subarray(0, count);
-        if (!file.read(viewOf(x), first * 4)) throw invalid('run: expected x in shared memory, got less');
+        if (!file.read(viewOf(x), at + first * 4))
+          throw invalid('run: expected x in shared memory, got less');
         return x;
       },
       put: (first, y) => {
-        if (!file.write(viewOf(y), first * 4)) throw new Error('the shared memory has no room for y');
+        if (!file.write(viewOf(y), at + first * 4)) throw new Error('the shared memory has no room for y');
       },
     };
   }

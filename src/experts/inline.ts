@@ -1,12 +1,12 @@
 import { TurnoutError } from '../errors.js';
 import type {
+  BackendCall,
   ExpertBackend,
   ExpertBatch,
   ExpertFile,
   ExpertResults,
   LaneStats,
   Residency,
-  RunOptions,
 } from './backend.js';
 import { checkBatches } from './batches.js';
 import { CallGate } from './call-gate.js';
@@ -80,7 +80,7 @@ export class InlineBackend implements ExpertBackend {
     return this.#sessions.length;
   }
 
-  async run(batches: readonly ExpertBatch[], options: RunOptions = {}): Promise<ExpertResults> {
+  async run(batches: readonly ExpertBatch[], options: BackendCall = {}): Promise<ExpertResults> {
     return withinLimits(options, async (stop) => {
       this.#calls.enter();
       try {
@@ -101,9 +101,9 @@ export class InlineBackend implements ExpertBackend {
     });
     const gathered = performance.now();
     const outputs: Float32Array[] = [];
-    for (const [i, batch] of batches.entries()) {
+    for (const [i, { expert }] of batches.entries()) {
       if (isStopped(stop)) break;
-      outputs.push(await this.compute(batch.expert, inputs[i]!));
+      outputs.push(await this.compute(expert, inputs[i]!));
     }
     const computeMs = performance.now() - gathered;
     if (!isStopped(stop)) this.#done.calls++;

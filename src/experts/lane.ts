@@ -2,40 +2,43 @@ import type { TurnoutError } from '../errors.js';
 import type { LaneStats } from './backend.js';
 import type { StopFlag } from './limits.js';
 import type { Placement } from './placement.js';
+import type { SharedCall } from './shared-call.js';
 
-/** The rows of one lane in one layer call. The buffer is transferred to the lane and back. */
+/** The part of one lane in one layer call. */
 export interface LaneWork {
-  /** `expert` is the key under which the lane holds it. */
-  readonly batches: readonly { readonly expert: number; readonly rows: number }[];
-  /** x [sum of rows, H] float32, in the order of the batches; it may be longer. */
-  readonly buffer: ArrayBuffer;
+  readonly call: SharedCall;
+  /** Its number among the tasks of the call, from 1 up. */
+  readonly task: number;
+  /** Pieces of the call to take, in this order: `own` that are meant for it, then those that it may take off others. */
+  readonly pieces: readonly number[];
+  readonly own: number;
   /** Absent where nothing can stop the call. */
   readonly stop?: StopFlag;
 }
 
+/** Batches and rows computed, and the milliseconds that they took. */
 export interface LaneResult {
-  /** y [sum of rows, H] float32, in the order of the batches; unfinished where stopped. */
-  readonly buffer: ArrayBuffer;
-  /** Batches and rows computed, and the milliseconds that they took. */
   readonly batches: number;
   readonly rows: number;
   readonly computeMs: number;
 }
 
-/** Work that a lane could not do because it died; x is as it came, so that another lane can do it. */
+/** Why a lane could not do its work: it died. What it took it will not touch any more. */
 export interface LaneLoss {
   readonly died: TurnoutError;
-  readonly buffer: ArrayBuffer;
 }
 
-/** A place that computes the work of one layer call at a time, in the order of arrival. */
+/** A place that computes its parts of layer calls one at a time, in the order of arrival. */
 export interface Lane {
   /**
    * Whether it computes the expert with this key at once (`now`), after it has started (`soon`), or not in this while
    * (`refuses`).
    */
   takes(key: number): 'now' | 'soon' | 'refuses';
-  /** Throws what the experts throw, or TURNOUT_LANE_DIED where the rows are lost with the lane. */
+  /**
+   * Resolves when its own pieces are done or taken by others; unfinished where stopped. Throws what the experts throw,
+   * or TURNOUT_LANE_DIED where the call cannot go on without it.
+   */
   compute(work: LaneWork): Promise<LaneResult | LaneLoss>;
   stats(): Omit<LaneStats, 'experts'>;
   close(): Promise<void>;

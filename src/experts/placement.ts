@@ -95,7 +95,12 @@ const ROUNDING = 1 + 1e-9;
 
 /** Cost of n rows of one expert on a lane, in rows. */
 export function pieceCost(rows: number): number {
-  return CALL_COST + rows;
+  return workCost(1, rows);
+}
+
+/** Cost of several batches and all their rows, in rows. */
+export function workCost(batches: number, rows: number): number {
+  return batches * CALL_COST + rows;
 }
 
 interface Lane {

@@ -1,6 +1,6 @@
 import './telemetry.js';
 import { once } from 'node:events';
-import type { Worker } from 'node:worker_threads';
+import type { MessagePort, Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { type GuardState, guardState, protect } from './thread-guard.js';
 
@@ -32,7 +32,7 @@ export class CarrierPool {
   }
 
   /** Throws where the thread ends before it has answered. */
-  run<T>(name: string, task: unknown, transferList: ArrayBuffer[] = []): Promise<T> {
+  run<T>(name: string, task: unknown, transferList: MessagePort[] = []): Promise<T> {
     this.#pool ??= this.#start();
     return this.#pool.run(task, { name, transferList });
   }

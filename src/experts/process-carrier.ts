@@ -1,13 +1,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import { ExpertProcess, type TimeLimits } from './expert-process.js';
-import type { LaneWork } from './lane.js';
-import type { Held, Ran } from './process-link.js';
+import type { LaneResult, LaneWork } from './lane.js';
+import type { Held } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
+import { Puller } from './process-puller.js';
 import { type Answer, answer } from './remote-error.js';
+import type { SharedCallHandle } from './shared-call.js';
 import type { SpawnOptions } from './spawn.js';
 import { ending, type GuardState, hold as holdThread } from './thread-guard.js';
-import { transferring } from './transferring.js';
 
 /* What runs in a carrier thread that owns expert processes, and the tasks that its pool sends, many at a time. */
 
@@ -27,6 +28,14 @@ export interface ProcessName {
 export interface Died extends ProcessName {
   readonly reason: string;
 }
+
+/** The work of a lane as it is sent; see `LaneWork`. */
+export interface ComputeTask extends ProcessName, Omit<LaneWork, 'call'> {
+  readonly call: SharedCallHandle;
+}
+
+/** What came of it; `memory` as the process told last, where it computed anything. */
+export type Computed = (LaneResult & { readonly memory?: Held['memory'] }) | { readonly died: string };
 
 export interface Started extends Held {
   readonly pid: number;
@@ -89,19 +98,17 @@ export function hold({
   return answer(() => find(name).hold(files));
 }
 
-/** x -> y; where the process dies, why, and x as it came. */
-export async function compute({
-  work,
-  hidden,
-  ...name
-}: ProcessName & { work: LaneWork; hidden: number }): Promise<
-  Answer<Ran> | { died: string; buffer: ArrayBuffer }
-> {
-  const result = await answer(() => find(name).run(work, hidden));
-  if ('value' in result) return transferring(result, result.value.buffer);
-  const { code, message } = result.error;
-  if (code !== 'TURNOUT_LANE_DIED') return result;
-  return transferring({ died: message, buffer: work.buffer }, work.buffer);
+/** Computes the pieces that the process can take; where it dies, says why. */
+export function compute(task: ComputeTask): Promise<Answer<Computed>> {
+  return answer(async () => {
+    try {
+      return await new Puller(find(task), task).run();
+    } catch (error) {
+      const { code, message } = error as TurnoutError;
+      if (code !== 'TURNOUT_LANE_DIED') throw error;
+      return { died: message };
+    }
+  });
 }
 
 /** Lets the process end after its work; resolves when it is gone. */

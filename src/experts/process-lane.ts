@@ -6,8 +6,8 @@ import type { Device } from './device.js';
 import type { Lane, LaneLoss, LaneResult, LaneWork } from './lane.js';
 import { isStopped, onStopped } from './limits.js';
 import type { CarrierPool } from './pool.js';
-import type { Died, Started } from './process-carrier.js';
-import type { Held, Ran } from './process-link.js';
+import type { Computed, ComputeTask, Died, Started } from './process-carrier.js';
+import type { Held } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
 import { type Answer, unwrap } from './remote-error.js';
 import type { SpawnOptions } from './spawn.js';
@@ -124,10 +124,10 @@ export class ProcessLane implements Lane {
     try {
       // One that is ready is sent its work at once, before the rows of the next lane are gathered.
       if (this.#state !== 'ready') await this.#untilSettled(work);
-      if (isStopped(work.stop)) return { buffer: work.buffer, batches: 0, rows: 0, computeMs: 0 };
+      if (isStopped(work.stop)) return { batches: 0, rows: 0, computeMs: 0 };
       // An update may have left it without earlier versions.
-      const holds = work.batches.every(({ expert }) => this.takes(expert) === 'now');
-      if (!holds) return this.#loss(work.buffer);
+      const own = work.pieces.slice(0, work.own);
+      if (!own.every((i) => this.takes(work.call.piece(i).key) === 'now')) return this.#loss();
       if (this.#active === 1) this.#publish('busy');
       return await this.#send(work);
     } finally {
@@ -146,20 +146,20 @@ export class ProcessLane implements Lane {
     unwatch?.();
   }
 
-  async #send(work: LaneWork): Promise<LaneResult | LaneLoss> {
+  async #send({ call, ...work }: LaneWork): Promise<LaneResult | LaneLoss> {
     const name = { lane: this.#lane, start: this.#starts };
-    const task = { ...name, work, hidden: this.hidden };
-    type Computed = Answer<Ran> | { died: string; buffer: ArrayBuffer };
-    const answered = await this.#carrier.run<Computed>('compute', task, [work.buffer]).catch((cause) => {
+    const task: ComputeTask = { ...name, ...work, call: call.handle };
+    const answered = await this.#carrier.run<Answer<Computed>>('compute', task).catch((cause) => {
       throw this.#error(`its carrier died: ${cause.message}`, cause);
     });
-    if ('died' in answered) {
-      this.died({ ...name, reason: answered.died });
-      return this.#loss(answered.buffer);
+    const computed = unwrap(answered);
+    if ('died' in computed) {
+      this.died({ ...name, reason: computed.died });
+      return this.#loss();
     }
-    const { memory, ...result } = unwrap(answered);
+    const { memory, ...result } = computed;
     this.#health.answered();
-    this.#process = { ...this.#process, memory };
+    if (memory) this.#process = { ...this.#process, memory };
     this.#done.calls++;
     for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += result[key];
     return result;
@@ -279,8 +279,8 @@ export class ProcessLane implements Lane {
     };
   }
 
-  #loss(buffer: ArrayBuffer): LaneLoss {
-    return { died: this.#error(this.#lastDeath ?? 'it is closing'), buffer };
+  #loss(): LaneLoss {
+    return { died: this.#error(this.#lastDeath ?? 'it is closing') };
   }
 
   #error(reason: string, cause?: unknown): TurnoutError {

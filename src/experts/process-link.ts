@@ -1,15 +1,9 @@
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
 import { deferred } from './deferred.js';
-import {
-  bytesOf,
-  encodeFrame,
-  type Frame,
-  type FrameHeader,
-  type FrameMatrix,
-  FrameReader,
-} from './frames.js';
-import type { LaneResult, LaneWork } from './lane.js';
+import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
+import type { LaneResult } from './lane.js';
+import type { StopFlag } from './limits.js';
 import { MIN_FILE_BYTES, type PayloadFile } from './payload-file.js';
 import {
   type HeldExpert,
@@ -27,28 +21,38 @@ export interface Held {
   readonly memory: ProcessMemory;
 }
 
-export interface Ran extends LaneResult {
-  readonly memory: ProcessMemory;
+/** Rows of some experts, as a process computes them together. */
+export interface LinkWork {
+  /** x [n, H] of each, which may be shared with other threads. y takes its place once all of it has come. */
+  readonly batches: readonly { readonly key: number; readonly x: Float32Array }[];
+  /** Absent where nothing can stop the call. */
+  readonly stop?: StopFlag;
 }
 
-interface Answer {
-  readonly header: ProcessAnswer;
-  readonly payload: ArrayBuffer;
+/** `batches` are fewer than were asked for where it was stopped: x is as it came then. */
+export interface Ran extends LaneResult {
+  readonly memory: ProcessMemory;
 }
 
 /** A request that waits for its answer. */
 interface Waiting {
   readonly id: number;
   readonly op: ProcessAnswer['op'];
-  /** Of a run: what its answer must hold. */
-  readonly work:
-    | { readonly matrix: FrameMatrix; readonly batches: number; readonly inFile: boolean }
-    | undefined;
+  readonly run: Run | undefined;
   /** When its turn came: it was asked, or the one before it was answered. */
   since: number;
   cancelled: boolean;
-  resolve(answer: Answer): void;
+  resolve(answer: ProcessAnswer): void;
   reject(error: Error): void;
+}
+
+/** What the answer of a run must hold, and where y goes. */
+interface Run {
+  readonly rows: number;
+  readonly cols: number;
+  readonly parts: readonly Float32Array[];
+  /** Byte of the shared memory where it begins; undefined where it is in the frames. */
+  readonly at: number | undefined;
 }
 
 type Unnumbered<M> = M extends unknown ? Omit<M, 'id'> : never;
@@ -102,29 +106,36 @@ export class ProcessLink {
 
   /** Has the process hold these experts and no others. Throws why it cannot, and the error of `end`. */
   async hold(files: readonly HeldExpert[]): Promise<Held> {
-    const { header } = await this.#ask({ op: 'hold', files: [...files] }, 'held').answer;
-    return header as Extract<ProcessAnswer, { op: 'held' }>;
+    const answer = await this.#ask({ op: 'hold', files: [...files] }, 'held').answer;
+    return answer as Extract<ProcessAnswer, { op: 'held' }>;
   }
 
-  /** x -> y over its own buffer. `cancel` tells the process that nobody waits any more: it answers unfinished. */
-  run(work: LaneWork, hidden: number): { result: Promise<Ran>; cancel(): void } {
-    const batches = work.batches.map(({ expert, rows }) => [expert, rows] as [number, number]);
-    const rows = work.batches.reduce((sum, batch) => sum + batch.rows, 0);
-    const matrix = { rows, cols: hidden, buffer: work.buffer };
-    const inFile = this.#toFile(matrix);
-    const asked = this.#ask({ op: 'run', batches }, 'ran', { matrix, batches: batches.length, inFile });
-    const result = asked.answer.then(({ header, payload }) => {
-      const { batches, rows, computeMs, memory } = header as Extract<ProcessAnswer, { op: 'ran' }>;
-      return { buffer: inFile ? work.buffer : payload, batches, rows, computeMs, memory };
+  /** x -> y in its place. `cancel` tells the process that nobody waits any more: it answers unfinished. */
+  run({ batches }: LinkWork, cols: number): { result: Promise<Ran>; cancel(): void } {
+    const counts = batches.map(({ key, x }) => [key, x.length / cols] as [number, number]);
+    const rows = counts.reduce((sum, [, count]) => sum + count, 0);
+    const parts = batches.map(({ x }) => x);
+    const at = this.#toFile(parts, rows * cols * FLOAT_BYTES);
+    const request = { op: 'run', batches: counts, at: at ?? 0 } as const;
+    const asked = this.#ask(request, 'ran', { rows, cols, parts, at });
+    const result = asked.answer.then((answer) => {
+      const { batches, rows, computeMs, memory } = answer as Extract<ProcessAnswer, { op: 'ran' }>;
+      return { batches, rows, computeMs, memory };
     });
     return { result, cancel: () => this.#cancel(asked.waiting) };
   }
 
-  /** Puts x into the shared memory, where it is worth it and no call under way has its numbers there. */
-  #toFile(matrix: FrameMatrix): boolean {
-    const bytes = bytesOf(matrix);
-    if (!this.#file || bytes.length < MIN_FILE_BYTES) return false;
-    return !this.#waiting.some(({ work }) => work?.inFile) && this.#file.write(bytes);
+  /** Puts x into the shared memory, where it is worth it, before or behind the numbers of runs under way: at which byte. */
+  #toFile(parts: readonly Float32Array[], bytes: number): number | undefined {
+    if (!this.#file || bytes < MIN_FILE_BYTES) return undefined;
+    const used = this.#waiting.flatMap(({ run }) => (run?.at === undefined ? [] : [{ ...run, at: run.at }]));
+    const at = bytes <= Math.min(...used.map((run) => run.at)) ? 0 : Math.max(...used.map(endOf));
+    let end = at;
+    for (const part of parts) {
+      if (!this.#file.write(viewOf(part), end)) return undefined;
+      end += part.byteLength;
+    }
+    return at;
   }
 
   /** Has the process end after what it was asked before. */
@@ -141,17 +152,17 @@ export class ProcessLink {
   #ask(
     request: Request,
     op: ProcessAnswer['op'],
-    work?: Waiting['work'],
-  ): { waiting: Waiting; answer: Promise<Answer> } {
+    run?: Run,
+  ): { waiting: Waiting; answer: Promise<ProcessAnswer> } {
     if (this.#over) throw this.#over;
     const id = this.#id + 1;
     // Before it counts: a message that is too large is refused and the link goes on.
-    const parts = encodeFrame({ ...request, id }, work?.matrix, work?.inFile);
+    const frame = encodeFrame({ ...request, id }, run && matrixOf(run), run?.at !== undefined);
     this.#id = id;
-    const { promise, ...settle } = deferred<Answer>();
-    const waiting: Waiting = { id, op, work, since: performance.now(), cancelled: false, ...settle };
+    const { promise, ...settle } = deferred<ProcessAnswer>();
+    const waiting: Waiting = { id, op, run, since: performance.now(), cancelled: false, ...settle };
     this.#waiting.push(waiting);
-    this.#write(parts);
+    this.#write(frame);
     return { waiting, answer: promise };
   }
 
@@ -184,31 +195,70 @@ export class ProcessLink {
   #take({ header, payload }: Frame): void {
     const answer = header as ProcessAnswer;
     const [due, next] = this.#waiting as [Waiting, ...Waiting[]];
-    // Read before the next call may write there; until y is whole, x stays as it came.
-    if (due.work?.inFile && answer.op === 'ran' && !this.#file!.read(bytesOf(due.work.matrix))) {
-      throw invalid('ran: expected y in shared memory, got less');
-    }
+    // Read before the next call may write there.
+    if (due.run && answer.op === 'ran' && answer.batches === due.run.parts.length)
+      this.#read(due.run, payload);
     this.#waiting.shift();
     if (next) next.since = performance.now();
     if (answer.op === 'failed') due.reject(revive(answer.error));
-    else due.resolve({ header: answer, payload });
+    else due.resolve(answer);
   }
+
+  /** y into the place of x; until all of it is there, x stays as it came. */
+  #read(run: Run, payload: ArrayBuffer): void {
+    const { parts, at } = run;
+    const whole = at === undefined || this.#file!.holds(endOf({ ...run, at }));
+    let from = at ?? 0;
+    for (const part of parts) {
+      if (at === undefined) part.set(new Float32Array(payload, from, part.length));
+      else if (!whole || !this.#file!.read(viewOf(part), from))
+        throw invalid('ran: expected y in shared memory, got less');
+      from += part.byteLength;
+    }
+  }
+}
+
+const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
+
+/** Byte of the shared memory behind a run. */
+function endOf({ rows, cols, at }: Run & { at: number }): number {
+  return at + rows * cols * FLOAT_BYTES;
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** x for the frame; nothing where it is in the shared memory. */
+function matrixOf({ rows, cols, parts, at }: Run): FrameMatrix {
+  const x = new Float32Array(at === undefined ? rows * cols : 0);
+  if (at === undefined) {
+    let first = 0;
+    for (const part of parts) {
+      x.set(part, first);
+      first += part.length;
+    }
+  }
+  return { rows, cols, buffer: x.buffer };
 }
 
 function checkRan(
   { tensors, batches, rows, payload }: Extract<ProcessAnswer, { op: 'ran' }>,
-  { work, cancelled }: Waiting,
+  { run, cancelled }: Waiting,
 ): void {
-  const { matrix, batches: asked, inFile } = work!;
+  const asked = run!;
+  const inFile = asked.at !== undefined;
   if ((payload === 'file') !== inFile)
     throw invalid(`ran: expected y ${inFile ? 'in shared memory' : 'in the frame'}`);
   const [first, second, ...more] = tensors[0]!.shape;
-  if (more.length > 0 || first !== matrix.rows || second !== matrix.cols) {
-    throw invalid(`ran: expected y [${matrix.rows}, ${matrix.cols}], got [${tensors[0]!.shape.join(', ')}]`);
+  if (more.length > 0 || first !== asked.rows || second !== asked.cols) {
+    throw invalid(`ran: expected y [${asked.rows}, ${asked.cols}], got [${tensors[0]!.shape.join(', ')}]`);
   }
-  const whole = batches === asked && rows === matrix.rows;
-  if (!whole && !(cancelled && batches <= asked && rows <= matrix.rows)) {
-    throw invalid(`ran: expected ${asked} batches of ${matrix.rows} rows, got ${batches} of ${rows}`);
+  const whole = batches === asked.parts.length && rows === asked.rows;
+  if (!whole && !(cancelled && batches <= asked.parts.length && rows <= asked.rows)) {
+    throw invalid(
+      `ran: expected ${asked.parts.length} batches of ${asked.rows} rows, got ${batches} of ${rows}`,
+    );
   }
 }
 

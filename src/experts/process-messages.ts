@@ -49,6 +49,8 @@ const request = byOp({
     op: exactly('run'),
     /** [key, rows] in the order of the rows of x. */
     batches: list(pair(natural, positive)),
+    /** Byte of the shared memory where x begins, and y: 0 where they are in the frames. */
+    at: natural,
   }),
   cancel: record({ ...message, op: exactly('cancel'), of: natural }),
   close: record({ ...message, op: exactly('close') }),

@@ -2,9 +2,10 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend, ExpertFile, Residency } from './backend.js';
-import type { CarrierData } from './carrier.js';
+import type { CarrierData, ComputeTask, OpenTask } from './carrier.js';
 import type { Lane, LaneResult, LaneWork } from './lane.js';
 import { LanesBackend } from './lanes-backend.js';
+import { Line, newBell } from './line.js';
 import { type LanePlan, placementOf, placeOnDevices } from './placement.js';
 import { CarrierPool } from './pool.js';
 import { type Answer, unwrap } from './remote-error.js';
@@ -104,6 +105,8 @@ class ThreadLane implements Lane {
   readonly #pool: CarrierPool;
   readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
   #state: 'starting' | 'ready' | 'dead' = 'starting';
+  #line: Line<ComputeTask, Answer<LaneResult>> | undefined;
+  #opening: Promise<void> | undefined;
   #active = 0;
 
   constructor(lane: number, experts: LaneExperts) {
@@ -116,22 +119,41 @@ class ThreadLane implements Lane {
   }
 
   /** Starts the thread and opens the experts in it. */
-  async open(): Promise<void> {
+  open(): Promise<void> {
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
+  }
+
+  async #open(): Promise<void> {
     this.#state = 'starting';
+    const { port1, port2 } = new MessageChannel();
+    const bell = newBell();
+    const line = new Line<ComputeTask, Answer<LaneResult>>(port1, bell, () => this.#died());
     try {
-      this.hidden = await this.#send<number>('open', undefined, []);
+      const task: OpenTask = { port: port2, bell };
+      const opened = await this.#pool.run<Answer<number>>('open', task, [port2]).catch((cause: Error) => {
+        throw this.#died(cause);
+      });
+      this.hidden = unwrap(opened);
+      this.#line = line;
       this.#state = 'ready';
     } catch (error) {
+      line.break(error as Error);
       this.#state = 'dead';
       throw error;
     }
   }
 
-  async compute(work: LaneWork): Promise<LaneResult> {
+  async compute({ call, task, pieces, stop }: LaneWork): Promise<LaneResult> {
     this.#active++;
     try {
-      const result = await this.#send<LaneResult>('compute', work, [work.buffer]);
-      this.#state = 'ready';
+      // One that is ready is told at once, before the rows are gathered.
+      if (!this.#line) await this.open();
+      if (!this.#line) throw this.#died();
+      const work: ComputeTask = { call: call.handle, task, pieces, ...(stop && { stop }) };
+      const result = unwrap(await this.#line.ask(work));
       this.#done.calls++;
       for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += result[key];
       return result;
@@ -140,22 +162,19 @@ class ThreadLane implements Lane {
     }
   }
 
-  async #send<T>(name: string, task: unknown, transferList: ArrayBuffer[]): Promise<T> {
-    let answered: Answer<T>;
-    try {
-      answered = await this.#pool.run(name, task, transferList);
-    } catch (cause) {
-      const message = `lane ${this.#lane} (thread) died while it computed: ${(cause as Error).message}`;
-      throw new TurnoutError('TURNOUT_LANE_DIED', message, { lane: this.#lane }, { cause });
-    }
-    return unwrap(answered);
+  #lost(): void {
+    const line = this.#line;
+    this.#line = undefined;
+    this.#state = 'dead';
+    if (!line) return;
+    line.break(this.#died());
+    // Calls that come meanwhile wait behind it and get its error themselves.
+    this.open().catch(() => {});
   }
 
-  #lost(): void {
-    const wasReady = this.#state === 'ready';
-    this.#state = 'dead';
-    // Calls that come meanwhile wait behind it and get its error themselves.
-    if (wasReady) this.open().catch(() => {});
+  #died(cause?: Error): TurnoutError {
+    const message = `lane ${this.#lane} (thread) died while it computed${cause ? `: ${cause.message}` : ''}`;
+    return new TurnoutError('TURNOUT_LANE_DIED', message, { lane: this.#lane }, { cause });
   }
 
   /** While it is being replaced, calls wait behind its start. */
@@ -175,7 +194,8 @@ class ThreadLane implements Lane {
     };
   }
 
-  close(): Promise<void> {
-    return this.#pool.close();
+  async close(): Promise<void> {
+    await this.#pool.close();
+    this.#line?.break(this.#died());
   }
 }

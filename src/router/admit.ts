@@ -58,6 +58,7 @@ export function admit(
   options: AdmitOptions,
   call: { input: RouterInput; rows: Rows; seed?: number },
 ): Admission {
+  if (options === 'none') return admitAll(selection, call.rows);
   const context: Context = {
     selection,
     input: call.input,
@@ -67,10 +68,9 @@ export function admit(
     reason: selection.reason.slice(),
     slot: new Int32Array(selection.expert.length).fill(-1),
   };
-  const limit = options === 'none' ? undefined : options;
-  const groups = makeGroups(limit, selection, call.rows);
+  const groups = makeGroups(options, selection, call.rows);
   let moved = false;
-  for (const group of groups) moved = admitGroup(context, group, limit) || moved;
+  for (const group of groups) moved = admitGroup(context, group, options) || moved;
   return {
     expert: context.expert,
     reason: context.reason,
@@ -85,14 +85,28 @@ export function admit(
   };
 }
 
-function makeGroups(limit: AdmitLimit | undefined, selection: Selection, { spans }: Rows): Group[] {
+/** Without capacity everything stays as chosen; slots are numbered in the order of tokens. */
+function admitAll({ expert, reason, choices: K }: Selection, { spans }: Rows): Admission {
+  const slot = new Int32Array(expert.length);
+  const states = spans.map(({ start, length, state }) => {
+    const kept = state.kept.slice();
+    for (let a = start * K; a < (start + length) * K; a++) {
+      slot[a] = expert[a] >= 0 && reason[a] === 0 ? kept[expert[a]]++ : -1;
+    }
+    return { position: state.position + length, kept };
+  });
+  const groups = spans.map(({ start, length }) => ({ start, length, capacity: Infinity }));
+  return { expert, reason, slot, moved: false, groups, states };
+}
+
+function makeGroups(limit: AdmitLimit, selection: Selection, { spans }: Rows): Group[] {
   const { experts: E, choices: k, tokens: T } = selection;
-  if (!limit || (limit.scope ?? 'request') === 'request') {
+  if ((limit.scope ?? 'request') === 'request') {
     return spans.map(({ start, length, state }) => ({
       start,
       length,
       kept: state.kept.slice(),
-      capacityAt: (t) => (limit ? capacityOf(limit, state.position + t - start + 1, E, k) : Infinity),
+      capacityAt: (t) => capacityOf(limit, state.position + t - start + 1, E, k),
     }));
   }
   const competing = limit.scope === 'call' ? [{ start: 0, length: T }] : spans;
@@ -103,14 +117,14 @@ function makeGroups(limit: AdmitLimit | undefined, selection: Selection, { spans
 }
 
 /** Admits the assignments of one group in order of priority; tells whether it moved any. */
-function admitGroup(context: Context, group: Group, limit: AdmitLimit | undefined): boolean {
+function admitGroup(context: Context, group: Group, limit: AdmitLimit): boolean {
   const { expert, reason, slot, selection } = context;
-  const priority = limit?.priority ?? 'token-major';
+  const priority = limit.priority ?? 'token-major';
   let moved = false;
   for (const a of admissionOrder(priority, group, context)) {
     const t = Math.floor(a / selection.choices);
     const capacity = group.capacityAt(t);
-    if (group.kept[expert[a]] >= capacity && limit?.overflow === 'next-best') {
+    if (group.kept[expert[a]] >= capacity && limit.overflow === 'next-best') {
       const better = nextBest(context, group, a, capacity);
       if (better >= 0) moved = moveTo(context, a, better);
     }

@@ -1,23 +1,70 @@
 import { type Matrix, zeros } from '../tensor.js';
+import { BLOCK, WeightedRows } from './kernels/weighted-rows.js';
 import type { DispatchPlan } from './routing.js';
 
 /**
  * y[t] = sum over the kept assignments of t of weight * output: `outputs` has for each expert the results of its rows
- * [n,H] in plan order (empty where it had none) -> [T,H]. Adds in plan order whichever lane answered first, so every
- * backend gives the same bits. Weights on the input are in the rows already.
+ * [n,H] in plan order (empty where it had none) -> [T,H]. Then the outputs [T,H] of `shared` experts are added.
+ * Float32 products and sums in plan order, whichever lane answered first, so every backend gives the same bits.
+ * Weights on the input are in the rows already.
  */
-export function combine(plan: DispatchPlan, outputs: readonly Float32Array[], hidden: number): Matrix {
+export function combine(
+  plan: DispatchPlan,
+  outputs: readonly Float32Array[],
+  hidden: number,
+  shared: readonly Float32Array[] = [],
+): Matrix {
   const y = zeros(plan.tokens, hidden);
-  const { data } = y;
-  for (let e = 0; e < plan.experts; e++) {
-    const output = outputs[e]!;
-    const first = plan.offsets[e]!;
-    for (let a = first; a < plan.offsets[e + 1]!; a++) {
-      const weight = plan.weightsOn === 'input' ? 1 : plan.weights[a]!;
-      const to = plan.tokenIds[a]! * hidden;
-      const from = (a - first) * hidden;
-      for (let h = 0; h < hidden; h++) data[to + h] = data[to + h]! + weight * output[from + h]!;
-    }
+  const rowsPerToken = plan.tokenIds.length / plan.tokens + shared.length + 1;
+  const tokens = Math.max(1, Math.floor(BLOCK / (hidden * rowsPerToken)));
+  let from = plan.offsets.subarray(0, plan.experts);
+  for (let start = 0; start < plan.tokens; start += tokens) {
+    const end = Math.min(start + tokens, plan.tokens);
+    const to = end === plan.tokens ? plan.offsets.subarray(1) : rowsBefore(plan, from, end);
+    combineBlock({ plan, outputs, shared }, { start, end, from, to }, y);
+    from = to;
   }
   return y;
+}
+
+/** For each expert its first row, from `from` on, whose token is not before `end`: rows of an expert are in token order. */
+function rowsBefore({ experts, offsets, tokenIds }: DispatchPlan, from: Int32Array, end: number): Int32Array {
+  const to = from.slice();
+  for (let e = 0; e < experts; e++) {
+    while (to[e] < offsets[e + 1] && tokenIds[to[e]] < end) to[e]++;
+  }
+  return to;
+}
+
+interface Parts {
+  readonly plan: DispatchPlan;
+  readonly outputs: readonly Float32Array[];
+  readonly shared: readonly Float32Array[];
+}
+
+/** Tokens that are summed together: `start` to `end`, with rows `from[e]` to `to[e]` of the plan for expert e. */
+interface Block {
+  readonly start: number;
+  readonly end: number;
+  readonly from: Int32Array;
+  readonly to: Int32Array;
+}
+
+function combineBlock({ plan, outputs, shared }: Parts, { start, end, from, to }: Block, y: Matrix): void {
+  const { experts, offsets, tokenIds, weights, weightsOn } = plan;
+  let count = shared.length * (end - start);
+  for (let e = 0; e < experts; e++) count += to[e] - from[e];
+  const sums = new WeightedRows(end - start, count, y.cols);
+  for (let e = 0; e < experts; e++) {
+    if (from[e] === to[e]) continue;
+    sums.rows(outputs[e], from[e] - offsets[e], to[e] - from[e]);
+    for (let a = from[e]; a < to[e]; a++) {
+      sums.target(tokenIds[a] - start, weightsOn === 'input' ? 1 : weights[a]);
+    }
+  }
+  for (const output of shared) {
+    sums.rows(output, start, end - start);
+    for (let s = 0; s < end - start; s++) sums.target(s, 1);
+  }
+  sums.sumInto(y.data, start * y.cols);
 }

@@ -7,7 +7,7 @@ import { causality } from './causality.js';
 import { checkCombination } from './combination.js';
 import { type Choice, finish } from './finish.js';
 import { choicesOf, parseOptions, type RouterOptions, zeroComputationOf } from './options.js';
-import type { Router, RouterInput, Routing } from './routing.js';
+import type { Router, RouterInput } from './routing.js';
 import { type Rows, readRows } from './rows.js';
 import { tokenChoice } from './token-choice/rule.js';
 
@@ -20,21 +20,26 @@ export function createRouter(options: RouterOptions, experts: number): Router {
   const checked = structuredClone(parseOptions(options));
   checkCombination(checked, experts);
   const { zero = 0, copy = 0, constant = 0 } = zeroComputationOf(checked);
+  const choices = choicesOf(checked, experts);
   return {
     experts,
     computed: experts - zero - copy - constant,
     zeroComputation: { zero, copy, constant },
-    choices: choicesOf(checked, experts),
+    choices,
     ...causality(checked),
-    route: (input) => routeTokens(checked, experts, input),
+    route: routeBy(checked, experts, choices),
   };
 }
 
-function routeTokens(options: RouterOptions, experts: number, input: RouterInput): Routing {
-  const rows = readRows(input, experts, choicesOf(options, experts));
-  if (options.algorithm === 'expert-choice') return expertChoice(options, input, rows);
+function routeBy(options: RouterOptions, experts: number, choices: number): Router['route'] {
+  if (options.algorithm === 'expert-choice') {
+    return (input) => expertChoice(options, input, readRows(input, experts, choices));
+  }
   const stages = options.algorithm === 'token-choice' ? { ...options, ...options.weigh } : options;
-  return finish(choose(options, input, rows), stages, { input, rows });
+  return (input) => {
+    const rows = readRows(input, experts, choices);
+    return finish(choose(options, input, rows), stages, { input, rows });
+  };
 }
 
 function choose(

@@ -20,11 +20,15 @@ export function planDispatch(routing: Routing): DispatchPlan {
   const next = offsets.slice(0, experts);
   for (let a = 0; a < expert.length; a++) if (reason[a] === 0) assignments[next[expert[a]]++] = a;
   const weights = new Float32Array(assignments.length);
-  for (let i = 0; i < weights.length; i++) weights[i] = weight[assignments[i]];
+  const tokenIds = new Int32Array(assignments.length);
+  for (let i = 0; i < assignments.length; i++) {
+    weights[i] = weight[assignments[i]];
+    tokenIds[i] = token[assignments[i]];
+  }
   const plan: Omit<DispatchPlan, keyof Branded> = {
     tokens: routing.tokens,
     experts,
-    tokenIds: assignments.map((a) => token[a]),
+    tokenIds,
     weights,
     offsets,
     assignments,

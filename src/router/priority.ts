@@ -41,11 +41,11 @@ export function admissionOrder(
 /** The number by which assignments are ranked; larger is admitted earlier, equal ones by token. */
 function priorityValue(priority: Priority, call: Call): (a: number) => number {
   const { selection, input, rows, seed, expert } = call;
-  const { choices: K, experts: E, score, scores } = selection;
+  const { choices: K, experts: E, scores } = selection;
   const tokenOf = (a: number) => Math.floor(a / K);
   switch (priority) {
     case 'probability':
-      return (a) => score[a];
+      return (a) => selection.score[a];
     case 'logit':
       return (a) => input.logits.data[tokenOf(a) * E + expert[a]];
     case 'batch-prioritised':

@@ -14,14 +14,24 @@ export function renormalise(
   options: { when: RenormaliseOptions; scale: number },
 ): Float32Array {
   const { when, scale } = options;
-  const result = new Float32Array(weight.length);
+  const result = weight.slice();
+  if (when !== 'never') scaleTokens(result, reason, choices, { when, scale });
+  for (let a = 0; a < result.length; a++) if (reason[a] !== 0) result[a] = 0;
+  return result;
+}
+
+function scaleTokens(
+  weight: Float32Array,
+  reason: Uint8Array,
+  choices: number,
+  { when, scale }: { when: RenormaliseOptions; scale: number },
+): void {
   for (let start = 0; start < weight.length; start += choices) {
     let sum = 0;
     for (let a = start; a < start + choices; a++) {
       if (when === 'before-drop' || reason[a] === 0) sum += weight[a];
     }
-    const factor = when === 'never' ? 1 : scale / Math.max(sum, SMALLEST_SUM);
-    for (let a = start; a < start + choices; a++) if (reason[a] === 0) result[a] = weight[a] * factor;
+    const factor = scale / Math.max(sum, SMALLEST_SUM);
+    for (let a = start; a < start + choices; a++) weight[a] *= factor;
   }
-  return result;
 }

@@ -81,7 +81,10 @@ export interface Routing {
   /** 0 for the first choice of a token. */
   readonly choice: Int32Array;
   readonly expert: Int32Array;
-  /** The score that the weight comes from (without selection bias or noise masks). */
+  /**
+   * The score that the weight comes from (without selection bias or noise masks). Like `scores`, token choice computes
+   * it from `logits` when it is first read: logits that are written over before that give other scores.
+   */
   readonly score: Float32Array;
   /** Weight in combine; 0 where dropped. */
   readonly weight: Float32Array;
@@ -115,7 +118,10 @@ export interface Selection {
   readonly weight: Float32Array;
   /** [T, E] all scores, for losses. */
   readonly scores: Matrix;
-  /** [T, E] what choices were ranked by (bias and noise included), -infinity where the token may not go; for next-best overflow. */
+  /**
+   * [T, E] what choices were ranked by (bias and noise included), -infinity where the token may not go; for next-best
+   * overflow. Bad rows have no meaning in it.
+   */
   readonly ranking: Matrix;
   /** [T * K] index in DROP_REASONS: 'later-choice' where a rule on later choices dropped one; else 0. */
   readonly reason: Uint8Array;

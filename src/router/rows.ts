@@ -1,6 +1,7 @@
 import { TurnoutError } from '../errors.js';
 import type { Matrix } from '../tensor.js';
 import { findBadRows } from './bad-rows.js';
+import { once } from './lazy.js';
 import type { BadRow, RequestState, RouterInput } from './routing.js';
 
 /** One sequence of a call, with its defaults filled in. */
@@ -39,16 +40,13 @@ export function readRows(input: RouterInput, experts: number, choices: number): 
   checkRandom('noiseScale', input.noiseScale, Number.isFinite);
   checkRandom('uniforms', input.uniforms, (u) => u >= 0 && u <= 1);
   const spans = readSpans(input, T, experts);
-  const spanOf = new Int32Array(T);
-  spans.forEach((span, s) => {
-    spanOf.fill(s, span.start, span.start + span.length);
-  });
+  const spanOf = once(() => spanOfRow(spans, T));
   const badRows = findBadRows(input.logits);
   const bad = new Uint8Array(T);
   for (const { row } of badRows) bad[row] = 1;
   const layer = input.layer ?? 0;
   const source = (t: number) => {
-    const { start, request, state } = spans[spanOf[t]];
+    const { start, request, state } = spans[spanOf()[t]];
     return { request, position: state.position + t - start, layer };
   };
   return { spans, badRows, bad, source };
@@ -100,6 +98,15 @@ function readSpans(input: RouterInput, T: number, experts: number): Span[] {
   });
   if (start !== T) mismatch('sequences', `lengths that sum to T = ${T}`, `a sum of ${start}`);
   return spans;
+}
+
+/** [T] index of the span of each row. */
+function spanOfRow(spans: readonly Span[], T: number): Int32Array {
+  const spanOf = new Int32Array(T);
+  spans.forEach(({ start, length }, s) => {
+    spanOf.fill(s, start, start + length);
+  });
+  return spanOf;
 }
 
 function newState(experts: number): RequestState {

@@ -157,7 +157,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
     it('uses memory that was given back again, and no other', async () => {
       const calls = [1, 2, 3, 4].map((seed) => callOf([[2, 700 + seed]], seed));
       const expected = calls.map(({ inputs }) => referenceExpert(small, 2, inputs[0]!));
-      const run = async (i: number) => backend.run(calls[i]!.batches);
+      const run = async (i: number) => backend.run(calls[i]!.batches, { lend: true });
       const right = (i: number, { outputs }: ExpertResults) =>
         expect(worstError(outputs[0]!, expected[i]!)).toBeLessThan(TOLERANCE);
       const kept = await run(0);

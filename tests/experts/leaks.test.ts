@@ -14,7 +14,7 @@ import { childrenOf, openDescriptors, pidsOf, stateOf } from '../support/process
 const HIDDEN = 64;
 const LANES = 4;
 const KILLS = 200;
-/** What 180 kills may add to the memory of this process: far less than one kept frame or process of each. */
+/** What the second hundred kills may add to the memory of this process: less than the numbers of one call of each. */
 const GROWTH_BYTES = 24 * 2 ** 20;
 
 describe.skipIf(process.platform !== 'linux')('200 kills under load', () => {
@@ -56,7 +56,7 @@ describe.skipIf(process.platform !== 'linux')('200 kills under load', () => {
       for (const lane of [round % 2, (round % 2) + 2])
         process.kill(backend.lanes()[lane]!.process!.pid!, 'SIGKILL');
       await back(backend, 2 * (round + 1));
-      if (round === 10) early = { descriptors: openDescriptors(), memory: memory() };
+      if (round === KILLS / 4) early = { descriptors: openDescriptors(), memory: memory() };
     }
     stopped = true;
     await callers;

@@ -1,11 +1,9 @@
 import { execFile } from 'node:child_process';
-import { once } from 'node:events';
 import { rename } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { guardState } from '#turnout/experts/thread-guard.js';
 import { openThreads } from '#turnout/experts/threads.js';
 import { backendContract, batchOf } from '../contracts/backend.contract.js';
 import { referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
@@ -90,46 +88,13 @@ describe('thread lanes', () => {
     }
   });
 
-  it('get one message a call, with the rows of all their batches in one buffer that is transferred', async () => {
-    await using backend = await openThreads(set.files, { lanes: 2 });
-    const buffers: ArrayBufferLike[] = [];
-    const batches = [0, 1, 2, 3].map((expert) => ({
-      expert,
-      rows: 3,
-      gather: (into: Float32Array) => void buffers.push(into.buffer),
-    }));
-    const running = backend.run(batches);
-    expect(new Set(buffers).size).toBe(2);
-    expect(buffers.map(({ byteLength }) => byteLength)).toEqual([0, 0, 0, 0]);
-    await running;
-    expect(backend.lanes()).toMatchObject([
-      { calls: 1, batches: 2, rows: 6 },
-      { calls: 1, batches: 2, rows: 6 },
-    ]);
-  });
-
-  it('answer with the buffer that came, marked to be transferred', async () => {
-    const carrier = new URL('../../dist/src/experts/carrier.js', import.meta.url).href;
-    const script = `
-      import { parentPort, workerData } from 'node:worker_threads';
-      const { compute } = await import(${JSON.stringify(carrier)});
-      const buffer = new ArrayBuffer(${HIDDEN} * 4);
-      const answer = await compute({ batches: [{ expert: 0, rows: 1 }], buffer });
-      const value = answer[Symbol.for('Piscina.valueOf')];
-      parentPort.postMessage([answer[Symbol.for('Piscina.transferable')] === buffer, value.value.buffer === buffer]);
-    `;
-    const held = { experts: [0, 1, 2, 3], files: set.files };
-    const workerData = { lane: 0, ...held, residency: 'packed', guard: guardState() };
-    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(script)}`), { workerData });
-    const [message] = await once(worker, 'message');
-    await worker.terminate();
-    expect(message).toEqual([true, true]);
-  });
-
-  it('share the rows of one busy expert, so that they end together', async () => {
+  it('share the rows of one busy expert', async () => {
     await using backend = await openThreads(set.files, { lanes: 4 });
-    await backend.run([{ expert: 2, rows: 1000, gather: () => {} }]);
-    for (const { rows } of backend.lanes()) expect(Math.abs(rows - 250)).toBeLessThan(20);
+    await backend.run([{ expert: 2, rows: 4 * HEAVY_ROWS, gather: () => {} }]);
+    const shares = backend.lanes().map(({ rows }) => rows / HEAVY_ROWS);
+    expect(shares.reduce((sum, share) => sum + share)).toBe(4);
+    // A thread that the system lets wait may have its part taken off it.
+    for (const share of shares) expect(share).toBeLessThan(2.1);
   });
 
   it('share calls that come one by one', async () => {

@@ -81,6 +81,27 @@ describe('ONNX files', () => {
     expect((await stat(set.files[0]!.path)).size).toBeLessThan(1500);
   });
 
+  it('may name tensors that lie in a file already', async () => {
+    const own = await readOnnxFile(set.files[0]!.path);
+    const w1 = own.initializers.find(({ name }) => name === 'w1')!;
+    const path = join(set.folder, 'borrowed.onnx');
+    await writeOnnxFile(path, {
+      inputs: [{ name: 'x', elemType: 'float32', dims: [1, 32] }],
+      outputs: [{ name: 'y', elemType: 'float32', dims: [1, 40] }],
+      nodes: [{ op: 'MatMul', inputs: ['x', 'w1'], outputs: ['y'] }],
+      initializers: [
+        { name: 'w1', dims: [32, 40], type: 'float32', external: { ...w1.external!, length: w1.bytes } },
+      ],
+    });
+    const first = new Float32Array(32);
+    first[0] = 1;
+    await using session = await openSession(path);
+    const { y } = await session.run({ x: { type: 'float32', dims: [1, 32], data: first } });
+    expect([...(y!.data as Float32Array)]).toEqual([
+      ...(set.weightsOf(0).w1 as Float32Array).subarray(0, 40),
+    ]);
+  });
+
   it('refuse data that does not fit its shape', () => {
     const graph = { ...GRAPH, initializers: [{ name: 'w', dims: [3, 3], data: new Float32Array(6) }] };
     expect(() => writeOnnx(graph)).toThrowError(expect.objectContaining({ code: 'TURNOUT_SHAPE_MISMATCH' }));

@@ -1,3 +1,4 @@
+import { compareReports, drawComparison } from '../../../bench/layer/compare.js';
 import { type LayerFlags, optionsOf } from '../../../bench/layer/flags.js';
 import { checkReport, type Report } from '../../../bench/layer/report-schema.js';
 import { benchLayer } from '../../../bench/layer/run.js';
@@ -47,9 +48,14 @@ async function readReport(path: string): Promise<Report> {
 
 async function tell(report: Report, json: string | undefined, old: Report | undefined): Promise<void> {
   const text = JSON.stringify(report, null, 2);
-  if (json === '-') return print(text);
+  const comparison = old && drawComparison(compareReports(old, report));
+  if (json === '-') {
+    await print(text);
+    if (comparison) process.stderr.write(`${comparison}\n`);
+    return;
+  }
   if (json !== undefined) await writeOut(json, `${text}\n`);
   const { dim } = styleOf(process.stdout);
   for (const line of [...LEGEND, ...report.notes]) await print(dim(line));
-  void old;
+  if (comparison) await print(`\n${comparison}`);
 }

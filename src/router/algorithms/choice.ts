@@ -1,8 +1,8 @@
 import { type Matrix, row, zeros } from '../../tensor.js';
 import type { Choice } from '../finish.js';
-import { scoresOf } from '../finish.js';
 import type { RouterInput } from '../routing.js';
 import type { Rows } from '../rows.js';
+import { pickScores } from '../scores.js';
 import { softmax } from '../token-choice/score.js';
 
 /** logits [T, E] -> softmax or sigmoid of each row; bad rows score 0 everywhere. */
@@ -49,12 +49,12 @@ export function choiceOf(
     expert,
     reason: new Uint8Array(tokens * k),
     ranking,
-    score: scoresOf(scores.data, expert, experts, k),
+    score: pickScores(scores, expert, k),
     weight: weighAgain(expert),
     scores,
     badRows: rows.badRows,
   };
-  return { selection, weighAgain };
+  return { selection, weighAgain, scoresOf: (of) => pickScores(scores, of, k) };
 }
 
 /** [T, E] of -infinity. */

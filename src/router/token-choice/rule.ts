@@ -1,4 +1,5 @@
-import { type Choice, scoresOf } from '../finish.js';
+import type { Choice } from '../finish.js';
+import { once } from '../lazy.js';
 import type { RouterInput, Selection } from '../routing.js';
 import type { Rows } from '../rows.js';
 import type { TokenChoiceOptions } from './options.js';
@@ -10,20 +11,24 @@ import { weigh } from './weigh.js';
 export function tokenChoice(options: TokenChoiceOptions, input: RouterInput, rows: Rows): Choice {
   const choices = options.select.k;
   const scored = score(options.score, input, rows, options.seed);
+  const { logits, scores, scoresOf } = scored;
   const { expert, reason, ranking } = select(options, scored, input, rows);
-  const { rows: tokens, cols: experts } = input.logits;
-  const weighAgain = (of: Int32Array) => weigh(options.weigh, scored, of, choices);
+  const chosen = once(() => scoresOf(expert, choices));
+  const weighAgain = (of: Int32Array) =>
+    weigh(options.weigh, { expert: of, choices, logits, scores: () => scoresOf(of, choices) });
   const selection: Selection = {
-    tokens,
-    experts,
+    tokens: logits.rows,
+    experts: logits.cols,
     choices,
     expert,
     reason,
     ranking,
-    score: scoresOf(scored.scores.data, expert, experts, choices),
-    weight: weighAgain(expert),
-    scores: scored.scores,
+    get score() {
+      return chosen();
+    },
+    weight: weigh(options.weigh, { expert, choices, logits, scores: chosen }),
+    scores,
     badRows: rows.badRows,
   };
-  return { selection, weighAgain };
+  return { selection, weighAgain, scoresOf: (of) => scoresOf(of, choices) };
 }

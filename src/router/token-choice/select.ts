@@ -1,4 +1,5 @@
 import { type Matrix, row, zeros } from '../../tensor.js';
+import { topColumns } from '../kernels/top-k.js';
 import { rowKey, uniform } from '../random.js';
 import { DROP_REASONS, type RouterInput } from '../routing.js';
 import type { Rows } from '../rows.js';
@@ -11,7 +12,7 @@ export interface Chosen {
   readonly expert: Int32Array;
   /** Index in DROP_REASONS: 'later-choice' where the rule on later choices dropped one. */
   readonly reason: Uint8Array;
-  /** [T, E] what experts were compared by, -infinity where the token may not go. */
+  /** [T, E] what experts were compared by, -infinity where the token may not go; bad rows have no meaning. */
   readonly ranking: Matrix;
 }
 
@@ -25,83 +26,76 @@ export function select(
   rows: Rows,
 ): Chosen {
   const { k, groups, later, ties } = options.select;
-  const T = scored.logits.rows;
-  const ranking = rank(options.score, groups, scored, rows);
-  const expert = new Int32Array(T * k).fill(-1);
-  const reason = new Uint8Array(T * k);
-  const rule = later?.rule ?? 'always';
-  for (let t = 0; t < T; t++) {
-    const values = row(ranking, t);
-    if (groups) maskGroups(values, groups, ties);
-    const chosen = expert.subarray(t * k, (t + 1) * k);
-    topInto(values, ties, chosen);
-    if (rule === 'always') continue;
-    const draw = drawer(input, rows, t, options.seed);
-    if (rule === 'sampled') sampleLater(row(scored.logits, t), values, chosen, draw);
-    else dropLater(later!, row(scored.scores, t), chosen, draw, reason.subarray(t * k, (t + 1) * k));
+  const ranking = rank(options.score, groups, scored);
+  if (groups) maskGroups(ranking, groups, ties);
+  const expert = topColumns(ranking, k, ties);
+  for (const bad of rows.badRows) expert.fill(-1, bad.row * k, (bad.row + 1) * k);
+  const reason = new Uint8Array(expert.length);
+  if (later && later.rule !== 'always') {
+    const scores = later.rule === 'sampled' ? undefined : scored.scoresOf(expert, k);
+    for (let t = 0; t < ranking.rows; t++) {
+      const [from, to] = [t * k, (t + 1) * k];
+      const chosen = expert.subarray(from, to);
+      const draw = drawer(input, rows, t, options.seed);
+      if (later.rule === 'sampled') sampleLater(row(scored.logits, t), row(ranking, t), chosen, draw);
+      else dropLater(later, scores!.subarray(from, to), chosen, draw, reason.subarray(from, to));
+    }
   }
   return { expert, reason, ranking };
 }
 
 /**
  * What experts are compared by [T, E]: scores plus bias where either matters to the order; else the logits, whose
- * order is that of the scores without the ties that rounding makes of large logits.
+ * order is that of the scores without the ties that rounding makes of large logits. A copy where groups will mask it.
  */
-function rank(score: ScoreOptions, groups: GroupOptions | undefined, scored: Scored, rows: Rows): Matrix {
-  const { logits, scores } = scored;
-  const byScore = score.bias !== undefined || groups?.score === 'top2-sum';
+function rank(score: ScoreOptions, groups: GroupOptions | undefined, { logits, scores }: Scored): Matrix {
+  if (!score.bias && groups?.score !== 'top2-sum') {
+    return groups ? { ...logits, data: logits.data.slice() } : logits;
+  }
+  const bias = score.bias ?? new Array<number>(logits.cols).fill(0);
   const ranking = zeros(logits.rows, logits.cols);
+  const { data } = scores;
   for (let t = 0, i = 0; t < logits.rows; t++) {
     for (let e = 0; e < logits.cols; e++, i++) {
-      const allowed = rows.bad[t] === 0 && logits.data[i] !== -Infinity;
-      const value = byScore ? scores.data[i] + (score.bias?.[e] ?? 0) : logits.data[i];
-      ranking.data[i] = allowed ? value : -Infinity;
+      ranking.data[i] = logits.data[i] === -Infinity ? -Infinity : data[i] + bias[e];
     }
   }
   return ranking;
 }
 
-/** values [E] -> indices of the largest, best first, into `into`; -infinity is never taken, and -1 fills the rest. */
-export function topInto(values: Float32Array, ties: SelectOptions['ties'], into: Int32Array): void {
-  into.fill(-1);
-  let count = 0;
-  for (let i = 0; i < values.length; i++) {
-    const e = ties === 'higher' ? values.length - 1 - i : i;
-    const value = values[e];
-    if (value === -Infinity || (count === into.length && value <= values[into[count - 1]])) continue;
-    let place = count < into.length ? count++ : count - 1;
-    for (; place > 0 && values[into[place - 1]] < value; place--) into[place] = into[place - 1];
-    into[place] = e;
-  }
-}
-
-/** Sets the ranking [E] of experts outside the best groups to -infinity. */
-function maskGroups(values: Float32Array, groups: GroupOptions, ties: SelectOptions['ties']): void {
-  const size = values.length / groups.count;
-  const scores = new Float32Array(groups.count);
-  for (let g = 0; g < groups.count; g++) {
-    scores[g] = groupScore(values.subarray(g * size, (g + 1) * size), groups.score);
-  }
-  const kept = new Int32Array(groups.keep);
-  topInto(scores, ties, kept);
-  for (let g = 0; g < groups.count; g++) {
-    if (!kept.includes(g)) values.fill(-Infinity, g * size, (g + 1) * size);
-  }
-}
-
-/** The largest value, or the sum of the two largest; -infinity for a group without an allowed expert. */
-function groupScore(values: Float32Array, by: GroupOptions['score']): number {
-  let first = -Infinity;
-  let second = -Infinity;
-  for (const value of values) {
-    if (value > first) {
-      second = first;
-      first = value;
-    } else if (value > second) {
-      second = value;
+/** Sets the ranking [T, E] of experts outside the best groups of their token to -infinity. */
+function maskGroups(ranking: Matrix, groups: GroupOptions, ties: SelectOptions['ties']): void {
+  const { count, keep } = groups;
+  const size = ranking.cols / count;
+  const best = topColumns(groupScores(ranking, groups), keep, ties);
+  const kept = new Uint8Array(count);
+  for (let t = 0; t < ranking.rows; t++) {
+    kept.fill(0);
+    for (let c = t * keep; c < (t + 1) * keep; c++) if (best[c] >= 0) kept[best[c]] = 1;
+    for (let g = 0; g < count; g++) {
+      const start = t * ranking.cols + g * size;
+      if (kept[g] === 0) ranking.data.fill(-Infinity, start, start + size);
     }
   }
-  return by === 'top2-sum' && second !== -Infinity ? first + second : first;
+}
+
+/** [T, groups] the largest value, or the sum of the two largest; -infinity for a group without an allowed expert. */
+function groupScores({ rows, cols, data }: Matrix, { count, score }: GroupOptions): Matrix {
+  const scores = zeros(rows, count);
+  const size = cols / count;
+  for (let g = 0; g < scores.data.length; g++) {
+    let first = -Infinity;
+    let second = -Infinity;
+    for (let i = g * size; i < (g + 1) * size; i++) {
+      const value = data[i];
+      if (value > first) {
+        second = first;
+        first = value;
+      } else if (value > second) second = value;
+    }
+    scores.data[g] = score === 'top2-sum' && second !== -Infinity ? first + second : first;
+  }
+  return scores;
 }
 
 type Draw = (choice: number) => number;
@@ -123,11 +117,11 @@ function dropLater(
   reason: Uint8Array,
 ): void {
   let sum = 0;
-  for (const e of chosen) if (e >= 0) sum += scores[e];
+  for (const score of scores) sum += score;
   const factor = later.rule === 'threshold' ? 1 / later.threshold : 2;
   for (let choice = 1; choice < chosen.length; choice++) {
     if (chosen[choice] < 0) break;
-    const share = sum > 0 ? scores[chosen[choice]] / sum : 0;
+    const share = sum > 0 ? scores[choice] / sum : 0;
     if (!(factor * share > draw(choice))) reason[choice] = LATER_CHOICE;
   }
 }

@@ -1,32 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { topInto } from '#turnout/router/token-choice/select.js';
 import { expertsOf, plain, route, table } from '../../support/routing.js';
 
 const NO = -Infinity;
-
-describe('topInto', () => {
-  const top = (values: number[], k: number, ties: 'lower' | 'higher' = 'lower') => {
-    const into = new Int32Array(k);
-    topInto(Float32Array.from(values), ties, into);
-    return [...into];
-  };
-
-  it('gives the largest, best first', () => {
-    expect(top([0, 3, 1, 2], 3)).toEqual([1, 3, 2]);
-    expect(top([5, 4, 3], 3)).toEqual([0, 1, 2]);
-  });
-
-  it('gives ties to the lower index, or to the higher one', () => {
-    expect(top([1, 2, 2, 2, 0], 2)).toEqual([1, 2]);
-    expect(top([1, 2, 2, 2, 0], 2, 'higher')).toEqual([3, 2]);
-    expect(top([0, 0, 0], 3, 'higher')).toEqual([2, 1, 0]);
-  });
-
-  it('never takes -infinity', () => {
-    expect(top([NO, 1, NO], 2)).toEqual([1, -1]);
-    expect(top([], 1)).toEqual([-1]);
-  });
-});
 
 describe('select', () => {
   it('compares logits, so that saturated scores are no ties', () => {

@@ -1,0 +1,76 @@
+import type { ExpertProcess } from './expert-process.js';
+import { isStopped } from './limits.js';
+import { workCost } from './placement.js';
+import type { ComputeTask } from './process-carrier.js';
+import type { Ran } from './process-link.js';
+import { SharedCall } from './shared-call.js';
+
+/** What a process has at a time: one part that it computes, and one that waits there for its turn. */
+const DEPTH = 2;
+/** Cost below which a message of its own takes longer than it brings. */
+const MIN_PART_COST = 64;
+
+/**
+ * Takes the pieces of one task and has a process compute them, part by part: each part has half of what is left, so that
+ * others can take what a slow process has not begun, and the next one lies ready when one is answered.
+ */
+export class Puller {
+  readonly #process: ExpertProcess;
+  readonly #task: ComputeTask;
+  readonly #call: SharedCall;
+  /** Those after `#next` are to be tried yet. */
+  #next = 0;
+  #left: number;
+  #memory: Ran['memory'] | undefined;
+  readonly #done = { batches: 0, rows: 0, computeMs: 0 };
+
+  constructor(process: ExpertProcess, task: ComputeTask) {
+    this.#process = process;
+    this.#task = task;
+    this.#call = new SharedCall(task.call);
+    this.#left = this.#costOf(task.pieces.slice(0, task.own));
+  }
+
+  /** Throws TURNOUT_LANE_DIED where the process ends first, once it touches nothing of the call any more. */
+  async run() {
+    const workers = await Promise.allSettled(Array.from({ length: DEPTH }, () => this.#pull()));
+    for (const worker of workers) if (worker.status === 'rejected') throw worker.reason;
+    return { ...this.#done, ...(this.#memory && { memory: this.#memory }) };
+  }
+
+  async #pull(): Promise<void> {
+    for (let part = this.#take(); part.length > 0; part = this.#take()) await this.#compute(part);
+  }
+
+  /** The next pieces of half of the cost that is left. */
+  #take(): number[] {
+    const { pieces, task, stop } = this.#task;
+    const enough = Math.max(MIN_PART_COST, this.#left / 2);
+    const part: number[] = [];
+    for (let cost = 0; cost < enough && this.#next < pieces.length && !isStopped(stop); ) {
+      const i = pieces[this.#next++]!;
+      const own = this.#costOf([i]);
+      if (this.#next <= this.#task.own) this.#left -= own;
+      if (!this.#call.take(i, task)) continue;
+      part.push(i);
+      cost += own;
+    }
+    return part;
+  }
+
+  async #compute(part: readonly number[]): Promise<void> {
+    const { stop, call } = this.#task;
+    const pieces = part.map((i) => this.#call.piece(i));
+    const batches = pieces.map((piece) => ({ key: piece.key, x: this.#call.rows(piece) }));
+    const { memory, ...ran } = await this.#process.run({ batches, ...(stop && { stop }) }, call.hidden);
+    this.#memory = memory;
+    for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += ran[key];
+    // One that was stopped has answered unfinished.
+    if (ran.batches === part.length) for (const i of part) this.#call.whole(i);
+  }
+
+  #costOf(pieces: readonly number[]): number {
+    const rows = pieces.reduce((sum, i) => sum + this.#call.piece(i).rows, 0);
+    return workCost(pieces.length, rows);
+  }
+}

@@ -1,0 +1,91 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { combine } from '#turnout/router/combine.js';
+import { planDispatch } from '#turnout/router/plan.js';
+import type { DispatchPlan } from '#turnout/router/routing.js';
+import { plain, route } from '../support/routing.js';
+
+const f = Math.fround;
+
+/** The definition, in float32: assignments in plan order, then the shared outputs. */
+function naive(plan: DispatchPlan, outputs: Float32Array[], H: number, shared: Float32Array[]) {
+  const y = new Float32Array(plan.tokens * H);
+  outputs.forEach((output, e) => {
+    for (let a = plan.offsets[e]!; a < plan.offsets[e + 1]!; a++) {
+      const weight = plan.weightsOn === 'input' ? 1 : plan.weights[a]!;
+      const [to, from] = [plan.tokenIds[a]! * H, (a - plan.offsets[e]!) * H];
+      for (let h = 0; h < H; h++) y[to + h] = f(y[to + h]! + f(weight * output[from + h]!));
+    }
+  });
+  for (const output of shared)
+    output.forEach((value, i) => {
+      y[i] = f(y[i]! + value);
+    });
+  return y;
+}
+
+/** Random logits of T tokens, k choices, and outputs for the plan that they give. */
+function call({
+  T,
+  E,
+  k,
+  H,
+  seed,
+  on = 'output',
+  sharedExperts = 0,
+}: {
+  T: number;
+  E: number;
+  k: number;
+  H: number;
+  seed: number;
+  on?: 'output' | 'input';
+  sharedExperts?: number;
+}) {
+  let state = seed;
+  const draw = () => Math.sin(state++ * 12.9898) * 3;
+  const values = (length: number) => Float32Array.from({ length }, draw);
+  const logits = Array.from({ length: T }, () => Array.from({ length: E }, draw));
+  const options = plain({ select: { k }, weigh: { by: 'softmax', on } });
+  const plan = planDispatch(route(options, logits));
+  const outputs = Array.from({ length: E }, (_, e) => values((plan.offsets[e + 1]! - plan.offsets[e]!) * H));
+  return { plan, outputs, H, shared: Array.from({ length: sharedExperts }, () => values(T * H)) };
+}
+
+function check({ plan, outputs, H, shared }: ReturnType<typeof call>): void {
+  const y = combine(plan, outputs, H, shared).data;
+  expect(naive(plan, outputs, H, shared).findIndex((value, i) => !Object.is(value, y[i]))).toBe(-1);
+}
+
+describe('combine', () => {
+  it('is the sum in float32 and in plan order, to the bit, for every width', () => {
+    const sizes = fc.record({
+      T: fc.integer({ min: 1, max: 9 }),
+      E: fc.integer({ min: 3, max: 7 }),
+      k: fc.integer({ min: 1, max: 3 }),
+      H: fc.integer({ min: 1, max: 21 }),
+      seed: fc.nat(),
+      on: fc.constantFrom('output' as const, 'input' as const),
+      sharedExperts: fc.integer({ min: 0, max: 2 }),
+    });
+    fc.assert(fc.property(sizes, (c) => check(call(c))));
+  });
+
+  it('gives the same bits where the rows do not fit one block', () => {
+    check(call({ T: 700, E: 5, k: 3, H: 514, seed: 1, sharedExperts: 1 }));
+    check(call({ T: 2, E: 3, k: 2, H: 400_000, seed: 2 }));
+  });
+
+  it('gives zeros to a token without assignments, and nothing for no tokens', () => {
+    const plan = planDispatch(route(plain(), [[Number.NaN], [2]]));
+    expect([...combine(plan, [Float32Array.of(3, 5)], 2).data]).toEqual([0, 0, 6, 10]);
+    const none = { ...plan, tokens: 0, tokenIds: new Int32Array(0), offsets: new Int32Array(2) };
+    expect(combine(none, [new Float32Array(0)], 2)).toEqual({ rows: 0, cols: 2, data: new Float32Array(0) });
+  });
+
+  it('passes what is not finite on to the token that it belongs to alone', () => {
+    const plan = planDispatch(route(plain(), [[1], [1]]));
+    const y = combine(plan, [Float32Array.of(Number.NaN, Infinity, 1, 2)], 2);
+    expect([...y.data]).toEqual([Number.NaN, Infinity, 1, 2]);
+  });
+});
