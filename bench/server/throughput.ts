@@ -28,6 +28,7 @@ interface Parts {
 
 /** The server beside the engine called directly, with as many sequences in each, in turns. */
 export async function throughput(settings: Settings, watch: Watch): Promise<LoadFigure[]> {
+  watch.signal?.throwIfAborted();
   const prompts = await heldOutPrompts(settings.package, { count: PROMPTS, tokens: settings.tokens });
   const running = Math.max(...settings.clients);
   await using engine = await startEngine(settings);
