@@ -1,9 +1,8 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
+import type { ExpertBackend } from '../../src/experts/backend.js';
 import { MoeModel } from '../../src/model/moe-model.js';
 import { openBackend } from '../../src/model/open.js';
-import { FAST_QMOE } from '../peers/fused-moe.js';
+import { openFused, openSessions } from '../peers/cold-sessions.js';
 import type { Task } from './task.js';
 
 /** What a task has opened. */
@@ -49,56 +48,6 @@ async function openExperts({ files, options }: Of<'backend'>): Promise<Opened> {
 
 function pidsOf(backend: ExpertBackend): number[] {
   return backend.lanes().flatMap((lane) => lane.process?.pid ?? []);
-}
-
-/** As the runtime opens them, so that what it adds is its own. */
-function nativeOptions(residency: Residency, threads = 1): InferenceSession.SessionOptions {
-  return {
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    executionMode: 'sequential',
-    // What goes wrong is thrown.
-    logSeverityLevel: 4,
-    extra: {
-      session: {
-        intra_op: { allow_spinning: '0' },
-        ...(residency === 'mapped' ? { disable_prepacking: '1' } : {}),
-      },
-    },
-  };
-}
-
-async function openSessions({ files, residency, experts }: Of<'sessions'>): Promise<Opened> {
-  const sessions: InferenceSession[] = [];
-  for (const path of files) sessions.push(await InferenceSession.create(path, nativeOptions(residency)));
-  if (!experts) return {};
-  return {
-    call: async (expert, x) => {
-      const { y } = await sessions[expert]!.run({ x: new Tensor('float32', x, [1, x.length]) });
-      return y!.data as Float32Array;
-    },
-  };
-}
-
-/** Logits that leave one expert: the others have a softmax of 0. */
-const NEVER = -1e4;
-
-async function openFused({ files, residency, threads, experts }: Of<'fused'>): Promise<Opened> {
-  process.env[FAST_QMOE] = '1';
-  const sessions: InferenceSession[] = [];
-  for (const path of files)
-    sessions.push(await InferenceSession.create(path, nativeOptions(residency, threads)));
-  return {
-    call: async (expert, x) => {
-      const logits = new Float32Array(experts).fill(NEVER);
-      logits[expert] = 0;
-      const feeds = {
-        x: new Tensor('float32', x, [1, x.length]),
-        logits: new Tensor('float32', logits, [1, experts]),
-      };
-      return (await sessions[0]!.run(feeds)).y!.data as Float32Array;
-    },
-  };
 }
 
 const PIECE = 2 ** 22;

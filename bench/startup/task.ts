@@ -1,27 +1,12 @@
-import type { Residency } from '../../src/experts/backend.js';
 import type { BackendOptions } from '../../src/model/open.js';
+import type { FusedSpec, SessionsSpec } from '../peers/cold-sessions.js';
 import type { PrivateMemory } from './memory.js';
 
 /** What a process opens and calls, and nothing else in its life. */
 export type Task =
   | { readonly kind: 'backend'; readonly files: readonly string[]; readonly options: BackendOptions }
-  /** One session of ONNX Runtime after the other, with nothing around them. */
-  | {
-      readonly kind: 'sessions';
-      readonly files: readonly string[];
-      readonly residency: Residency;
-      /** Whether all are experts, which can be called. */
-      readonly experts: boolean;
-    }
-  /** One session for each layer, around the fused operator over all of the layer's experts. */
-  | {
-      readonly kind: 'fused';
-      readonly files: readonly string[];
-      readonly residency: Residency;
-      readonly threads: number;
-      /** E of each. */
-      readonly experts: number;
-    }
+  | ({ readonly kind: 'sessions' } & SessionsSpec)
+  | ({ readonly kind: 'fused' } & FusedSpec)
   | { readonly kind: 'read'; readonly files: readonly string[]; readonly mostBytes: number }
   | { readonly kind: 'model'; readonly folder: string; readonly options: BackendOptions };
 
