@@ -1,4 +1,6 @@
+import { TurnoutError } from '../../src/errors.js';
 import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
+import { parseDevice } from '../../src/experts/device.js';
 import { openInline } from '../../src/experts/inline.js';
 import { openProcesses } from '../../src/experts/processes.js';
 import { openThreads } from '../../src/experts/threads.js';
@@ -18,6 +20,8 @@ export interface LayerContender extends AsyncDisposable {
   readonly name: ContenderName;
   /** Of the software that it is made of, where the report does not name it already. */
   readonly version?: string;
+  /** Whether it computes as `inline` does, to the bit: turnout's own ways on a CPU. */
+  readonly exact?: boolean;
   /** x [T, H] -> y [T, H] */
   forward(call: LayerCase): Promise<Float32Array>;
   /** Stage times of the calls since they were last cleared; only of turnout's own ways. */
@@ -32,6 +36,8 @@ export interface OpenOptions {
   readonly folder: string;
   readonly lanes: number;
   readonly devices: readonly string[];
+  /** Whether somebody asked for these devices; others are done without where they cannot be had. */
+  readonly devicesAsked: boolean;
   readonly residency: Residency;
 }
 
@@ -46,9 +52,7 @@ type Open = (options: OpenOptions) => Promise<LayerContender | Skipped>;
 const OPEN: Readonly<Record<ContenderName, Open>> = {
   inline: over('inline', ({ source, residency }) => openInline(source.files, { residency })),
   threads: over('threads', ({ source, residency, lanes }) => openThreads(source.files, { residency, lanes })),
-  processes: over('processes', ({ source, residency, devices }) =>
-    openProcesses(source.files, { residency, devices, oneProcessPer: 'device', replicas: devices.length }),
-  ),
+  processes: openOnDevices,
   fused: inSession('fused', openFusedMoe),
   dense: inSession('dense', openDenseMoe),
   torch: openTorch,
@@ -67,6 +71,22 @@ export async function openContender(
   if (name === 'torch' && shape.dtype !== 'float32')
     return { skipped: `its loop has no ${shape.dtype} weights` };
   return OPEN[name](options);
+}
+
+async function openOnDevices(options: OpenOptions): Promise<LayerContender | Skipped> {
+  const { devices, devicesAsked } = options;
+  const open = over('processes', ({ source, residency }) =>
+    openProcesses(source.files, { residency, devices, oneProcessPer: 'device', replicas: devices.length }),
+  );
+  try {
+    const contender = await open(options);
+    const onCpu = devices.every((device) => parseDevice(device).provider === 'cpu');
+    return 'skipped' in contender ? contender : { ...contender, exact: onCpu };
+  } catch (error) {
+    const missing = error instanceof TurnoutError && error.code === 'TURNOUT_DEVICE_UNAVAILABLE';
+    if (devicesAsked || !missing) throw error;
+    return { skipped: error.message };
+  }
 }
 
 function inSession(
@@ -111,6 +131,7 @@ async function openTurnout(
   const stages: StageTimes[] = [];
   return {
     name,
+    exact: true,
     stages,
     async forward({ load, x }) {
       const { y, times } = await layers[load].forward(x);

@@ -1,6 +1,8 @@
-import { availableParallelism, platform } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { TurnoutError } from '../../src/errors.js';
 import type { Residency } from '../../src/experts/backend.js';
+import { cpuNumbers } from '../../src/experts/cpu-list.js';
 import { parseDevices } from '../../src/experts/device.js';
 import { BLOCK } from '../support/weights.js';
 import { memoryBudget } from './budget.js';
@@ -61,6 +63,7 @@ export async function optionsOf(
     contenders: namesOf('--contenders', flags.contenders, CONTENDERS),
     lanes,
     devices: devicesOf(flags.devices, lanes),
+    devicesAsked: flags.devices !== undefined,
     residency,
     rounds,
     memory: memory === undefined ? memoryBudget() : memory * 2 ** 30,
@@ -119,8 +122,18 @@ export function madeShape(flags: Partial<LayerShape>): LayerShape {
 /** One core each where the system binds processes to cores. */
 function devicesOf(list: string | undefined, lanes: number): readonly string[] {
   if (list !== undefined) return parseDevices(list).map(({ name }) => name);
-  const cores = availableParallelism();
-  return Array.from({ length: lanes }, (_, i) => (platform() === 'linux' ? `cpu:${i % cores}` : 'cpu'));
+  const cores = allowedCores();
+  return Array.from({ length: lanes }, (_, i) => (cores ? `cpu:${cores[i % cores.length]}` : 'cpu'));
+}
+
+/** The cores that this process may run on; undefined where the system does not tell. */
+function allowedCores(): readonly number[] | undefined {
+  try {
+    const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+    return list === undefined ? undefined : cpuNumbers(list);
+  } catch {
+    return undefined;
+  }
 }
 
 function listOf(flag: string, text: string): string[] {

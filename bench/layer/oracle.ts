@@ -1,7 +1,7 @@
 import { planDispatch } from '../../src/router/plan.js';
 import { row } from '../../src/tensor.js';
 import { referenceExpert } from '../support/experts.js';
-import { relativeDifference, TOLERANCE } from './case.js';
+import { relativeDifference, toleranceOf } from './case.js';
 import type { LayerContender } from './contenders.js';
 import type { LayerCase, LayerSource } from './source.js';
 
@@ -21,10 +21,12 @@ export async function checkOracle(
       for (let h = 0; h < y.length; h++) y[h]! += weights[a]! * part[h]!;
     }
   }
-  for (const { name, forward } of contenders) {
-    const got = (await forward(call)).subarray(0, shape.hidden);
+  for (const contender of contenders) {
+    const got = (await contender.forward(call)).subarray(0, shape.hidden);
     const difference = relativeDifference(got, y);
-    if (!(difference <= TOLERANCE[shape.dtype]))
-      throw new Error(`${name}: its first token differs from plain loops by ${difference} of the output`);
+    if (!(difference <= toleranceOf(contender, shape.dtype)))
+      throw new Error(
+        `${contender.name}: its first token differs from plain loops by ${difference} of the output`,
+      );
   }
 }

@@ -50,13 +50,13 @@ interface Opening {
 }
 
 async function openAll(names: readonly ContenderName[], { source, stack, options }: Opening) {
-  const { folder, lanes, devices, residency, signal, onProgress } = options;
+  const { folder, lanes, devices, devicesAsked, residency, signal, onProgress } = options;
   const opened: LayerContender[] = [];
   const skipped: string[] = [];
   for (const name of names) {
     signal?.throwIfAborted();
     onProgress?.(`opening ${name}`);
-    const contender = await openContender(name, { source, folder, lanes, devices, residency });
+    const contender = await openContender(name, { source, folder, lanes, devices, devicesAsked, residency });
     if ('skipped' in contender) skipped.push(`${name} skipped: ${contender.skipped}`);
     else opened.push(stack.use(contender));
   }

@@ -25,6 +25,8 @@ export interface LayerBenchOptions {
   readonly lanes: number;
   /** Of the processes, one each. */
   readonly devices: readonly string[];
+  /** Whether somebody asked for these devices; others are done without where they cannot be had. */
+  readonly devicesAsked: boolean;
   readonly residency: Residency;
   /** Readings of each time. */
   readonly rounds: number;
@@ -71,12 +73,14 @@ export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
     const seconds = (performance.now() - from) / 1000;
     const loadAverageAfter = environment().loadAverage;
     const notes = noiseNotes({ noise, lanes, loadAverage: before.loadAverage, loadAverageAfter, shapes });
+    const versions = Object.assign({}, before.versions, ...shapes.map((figures) => figures.versions));
     const format = { format: 'turnout-bench-layer', version: 1 } as const;
     return {
       ...format,
       notes,
       settings: { ...settings, lanes },
       ...before,
+      versions,
       seconds,
       loadAverageAfter,
       noise,

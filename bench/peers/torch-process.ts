@@ -7,10 +7,14 @@ const PROGRAM = fileURLToPath(new URL('../../../bench/peers/torch_moe.py', impor
 /** The Python of the path, then that of the system: distributions put PyTorch there. */
 const PYTHONS = ['python3', '/usr/bin/python3'];
 
+const MOST_SAID = 2000;
+
 /** Python with PyTorch in it: one question at a time, one answer to each. */
 export class TorchProcess implements AsyncDisposable {
   readonly #process: ChildProcess;
   readonly #lines: AsyncIterator<string>;
+  /** The end of what it wrote to standard error: why it ended. */
+  #said = '';
 
   private constructor(
     process: ChildProcess,
@@ -19,6 +23,9 @@ export class TorchProcess implements AsyncDisposable {
   ) {
     this.#process = process;
     this.#lines = lines;
+    process.stderr!.on('data', (data) => {
+      this.#said = `${this.#said}${data}`.slice(-MOST_SAID);
+    });
   }
 
   /** The first Python of `pythons` that has PyTorch; the reasons of all of them where none has. */
@@ -29,7 +36,7 @@ export class TorchProcess implements AsyncDisposable {
     const reasons: string[] = [];
     for (const python of pythons) {
       const env = { ...process.env, OMP_NUM_THREADS: String(threads), OMP_WAIT_POLICY: 'PASSIVE' };
-      const child = spawn(python, [PROGRAM], { env, stdio: ['pipe', 'pipe', 'ignore'] });
+      const child = spawn(python, [PROGRAM], { env, stdio: 'pipe' });
       const failed = new Promise<string>((resolve) => child.once('error', (error) => resolve(error.message)));
       // A child that is gone tells so by the end of its answers.
       child.stdin!.on('error', () => {});
@@ -45,7 +52,7 @@ export class TorchProcess implements AsyncDisposable {
   async ask<A>(question: Readonly<Record<string, unknown>>): Promise<A> {
     this.#process.stdin!.write(`${JSON.stringify(question)}\n`);
     const line = await this.#lines.next();
-    if (line.done) throw new Error(`PyTorch ended: exit code ${this.#process.exitCode}`);
+    if (line.done) throw new Error(`PyTorch ended: ${this.#said.trim() || 'without a reason'}`);
     return JSON.parse(line.value);
   }
 

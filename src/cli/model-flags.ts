@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { RouterChoice } from '../model/layer-router.js';
 import type { OpenModelOptions } from '../model/moe-model.js';
-import { BACKENDS, type BackendName } from '../model/open.js';
+import { BACKENDS } from '../model/open.js';
 import type { RouterOverrides } from '../router/options.js';
 import { type BackendFlags, backendOptions } from './backend-options.js';
 import { factorArgument, numberArgument, readOverrides } from './support.js';
@@ -15,9 +15,9 @@ export interface ModelFlags extends BackendFlags {
 }
 
 /** Adds those flags to a command. */
-export function addModelFlags(command: Command, backend: BackendName): Command {
+export function addModelFlags(command: Command): Command {
   return command
-    .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default(backend))
+    .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('auto'))
     .option('--lanes <number>', 'worker threads; the number of cores where left out', numberArgument)
     .option(
       '--devices <list>',

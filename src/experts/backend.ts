@@ -91,7 +91,7 @@ export interface ProcessStats {
  * Every method of a closed backend but `close` throws TURNOUT_CLOSED.
  */
 export interface ExpertBackend extends AsyncDisposable {
-  readonly kind: 'inline' | 'threads' | 'processes';
+  readonly kind: 'inline' | 'threads' | 'processes' | 'auto';
   /** Number of experts it holds. */
   readonly experts: number;
   /** H */

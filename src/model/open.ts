@@ -1,5 +1,6 @@
 import { dirname, join, resolve } from 'node:path';
 import { TurnoutError } from '../errors.js';
+import { openAuto } from '../experts/auto.js';
 import type { ExpertBackend, ExpertFile, Residency } from '../experts/backend.js';
 import { openInline } from '../experts/inline.js';
 import { checkUpdate, openProcesses, type ProcessesOptions } from '../experts/processes.js';
@@ -15,16 +16,16 @@ import { readOnnxFile } from './onnx.js';
 import { type Package, readPackage, type VerifyOptions, verifyPackage } from './package.js';
 import { type LayerUpdate, updateBackend } from './update.js';
 
-export const BACKENDS = ['inline', 'threads', 'processes'] as const;
+export const BACKENDS = ['auto', 'inline', 'threads', 'processes'] as const;
 export type BackendName = (typeof BACKENDS)[number];
 
 /** Where and how experts run. Options of one backend are refused by the others. */
 export interface BackendOptions extends Omit<ProcessesOptions, 'hidden' | 'program' | 'replicas'> {
-  /** `threads` where left out. */
+  /** `auto` where left out: `threads`, and small calls `inline` where that is faster. */
   readonly backend?: BackendName;
-  /** Lanes of `threads`; the number of cores where left out. */
+  /** Threads of `threads` and `auto`; the number of cores where left out. */
   readonly lanes?: number;
-  /** How many lanes of `threads` hold each expert (all where left out), or devices of `processes` (1 where left out). */
+  /** How many threads of `threads` and `auto` hold each expert (all where left out), or devices of `processes` (1 where left out). */
   readonly replicas?: number;
   /** `packed` where left out. */
   readonly residency?: Residency;
@@ -34,6 +35,7 @@ type OwnOption = Exclude<keyof BackendOptions, 'backend' | 'residency'>;
 
 /** The options of each backend that not all take. */
 const OWN: Readonly<Record<BackendName, readonly OwnOption[]>> = {
+  auto: ['lanes', 'replicas'],
   inline: [],
   threads: ['lanes', 'replicas'],
   processes: [
@@ -48,13 +50,15 @@ export async function openBackend(
   hidden: number | undefined,
   options: BackendOptions = {},
 ): Promise<ExpertBackend> {
-  const { backend = 'threads', residency = 'packed' } = options;
+  const { backend = 'auto', residency = 'packed' } = options;
   checkFit(backend, options);
   const files = paths.map((path) => ({ path: resolve(path) }));
   const chosen = OWN[backend].filter((key) => options[key] !== undefined);
   const own = Object.fromEntries(chosen.map((key) => [key, options[key]]));
   const common = { residency, ...(hidden === undefined ? {} : { hidden }), ...own };
   switch (backend) {
+    case 'auto':
+      return openAuto(await Promise.all(files.map(withData)), common);
     case 'inline':
       return openInline(files, common);
     case 'threads':

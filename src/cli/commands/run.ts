@@ -32,7 +32,7 @@ device: cpu:0,2 is one device, two CPUs.`;
 const HELD_OUT_TOKENS = 48;
 
 /** `turnout run`: text in, its continuation out, and which experts took each token. */
-export const runCommand = addModelFlags(new Command('run'), 'threads')
+export const runCommand = addModelFlags(new Command('run'))
   .description('Continue a text with a package, and draw its routing.')
   .option('--package <dir>', 'folder of the package', BUNDLED)
   .argument('[text]', 'the text; - reads standard input; held-out sentences where left out')

@@ -23,7 +23,7 @@ Ctrl-C or SIGTERM ends it: new requests are refused, running ones get the grace 
 Endpoints: docs/http.md, or /docs on the server. TURNOUT_API_KEY is a key too where --api-key-file is left out.`;
 
 /** `turnout serve`: a package over HTTP, with a dashboard. */
-export const serveCommand = addModelFlags(new Command('serve'), 'inline')
+export const serveCommand = addModelFlags(new Command('serve'))
   .argument('[dir]', 'folder of the package', BUNDLED)
   .description('Serve a package over HTTP: dashboard, OpenAI and Open Inference Protocol endpoints, metrics.')
   .option('--host <address>', 'address to listen on (default 127.0.0.1); others than loopback need a key')
