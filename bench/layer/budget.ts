@@ -49,6 +49,8 @@ export function copiesOf(
 ): number {
   const own = residency === 'mapped' ? 0 : 1;
   const copies: Record<ContenderName, number> = {
+    // Small ones are in this thread as well.
+    auto: own * (lanes + 1),
     inline: own,
     threads: own * lanes,
     processes: own * devices,

@@ -1,4 +1,5 @@
 import { TurnoutError } from '../../src/errors.js';
+import { openAuto } from '../../src/experts/auto.js';
 import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
 import { parseDevice } from '../../src/experts/device.js';
 import { openInline } from '../../src/experts/inline.js';
@@ -50,6 +51,7 @@ type Open = (options: OpenOptions) => Promise<LayerContender | Skipped>;
 
 /** How each contender is opened. */
 const OPEN: Readonly<Record<ContenderName, Open>> = {
+  auto: over('auto', ({ source, residency, lanes }) => openAuto(source.files, { residency, lanes })),
   inline: over('inline', ({ source, residency }) => openInline(source.files, { residency })),
   threads: over('threads', ({ source, residency, lanes }) => openThreads(source.files, { residency, lanes })),
   processes: openOnDevices,
@@ -58,7 +60,7 @@ const OPEN: Readonly<Record<ContenderName, Open>> = {
   torch: openTorch,
 };
 
-const TURNOUT: readonly ContenderName[] = ['inline', 'threads', 'processes'];
+const TURNOUT: readonly ContenderName[] = ['auto', 'inline', 'threads', 'processes'];
 
 /** Opens a contender, or tells why it cannot run this layer here. */
 export async function openContender(

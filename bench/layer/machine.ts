@@ -42,8 +42,9 @@ const SIDE = 2048;
 const SQUARE_BYTES = 4 * SIDE * SIDE;
 /** The matrices together are this many times the last cache, so that none is in it when its turn comes. */
 const TIMES_CACHE = 4;
-/** The best of these: the others were disturbed. */
-const TRIES = 15;
+/** Each figure is the best run within this time: the others were disturbed. */
+const MEASURE_MS = 300;
+const LEAST_TRIES = 5;
 const PEAK_ROWS = 256;
 
 /** Measures the bandwidth of memory and the peak of products with weights of this type, with one core and with `lanes`. */
@@ -96,29 +97,28 @@ async function measureBandwidth(
     { calls, queues: Array.from({ length: lanes }, (_, lane) => queue(lane)) },
   ]);
   const bytes = files.length * SQUARE_BYTES;
-  const [one, all] = [0, 1].map((program) => bytes / bestMs(() => bare.run(program)) / 1e6);
-  return { one: one!, all: Math.max(one!, all!) };
+  const one = bytes / (await bestMs(() => bare.run(0))) / 1e6;
+  const all = bytes / (await bestMs(() => bare.run(1))) / 1e6;
+  return { one, all: Math.max(one, all) };
 }
 
-function bestMs(run: () => void): number {
-  const ms = Array.from({ length: TRIES }, () => {
+/** Milliseconds of the best of all runs in a while. */
+async function bestMs(run: () => unknown): Promise<number> {
+  let best = Number.POSITIVE_INFINITY;
+  const until = performance.now() + MEASURE_MS;
+  for (let tries = 0; tries < LEAST_TRIES || performance.now() < until; tries++) {
     const started = performance.now();
-    run();
-    return performance.now() - started;
-  });
-  return Math.min(...ms);
+    await run();
+    best = Math.min(best, performance.now() - started);
+  }
+  return best;
 }
 
 async function measurePeak(path: string, threads: number): Promise<number> {
   const product = await openProduct(path, { rows: PEAK_ROWS, hidden: SIDE, threads });
-  const ms: number[] = [];
-  for (let i = 0; i < TRIES; i++) {
-    const started = performance.now();
-    await product.run();
-    ms.push(performance.now() - started);
-  }
+  const ms = await bestMs(() => product.run());
   await product.release();
-  return (2 * PEAK_ROWS * SIDE * SIDE) / Math.min(...ms) / 1e6;
+  return (2 * PEAK_ROWS * SIDE * SIDE) / ms / 1e6;
 }
 
 const DEFAULT_CACHE = 32 * 2 ** 20;

@@ -37,6 +37,9 @@ const QUIET = 1.3;
 /** A reading takes 20 ms or more: a coarser clock tells it to less than 1 %. */
 const FINE_MS = 0.2;
 
+/** Shares of the floor above this are no rounding. */
+const ABOVE_FLOOR = 1.1;
+
 export interface NoiseParts {
   readonly noise: Report['noise'];
   readonly lanes: number;
@@ -66,6 +69,11 @@ export function noiseNotes({ noise, lanes, loadAverage, loadAverageAfter, shapes
   if (loud.length > 0)
     notes.push(
       `The limit wavered in ${loud.length} of ${cases.length} cases, by up to ${Math.max(...loud.map(limitSpread)).toFixed(1)} times: their ratios tell little.`,
+    );
+  const below = cases.filter(({ limit }) => limit.ofFloor > ABOVE_FLOOR);
+  if (below.length > 0)
+    notes.push(
+      `The limit was faster than the floor in ${below.length} of ${cases.length} cases: weights stayed in the cache, or others computed while bandwidth and peak were measured.`,
     );
   return notes;
 }

@@ -5,7 +5,7 @@ import { relativeDifference, toleranceOf } from './case.js';
 import type { LayerContender } from './contenders.js';
 import type { LayerCase, LayerSource } from './source.js';
 
-/** Throws where the first token of a contender is not what plain loops in float64 give. Nothing is checked where the weights are not known. */
+/** Throws where what a contender gives the first token is not what plain loops in float64 give. Nothing is checked where the weights are not known. */
 export async function checkOracle(
   call: LayerCase,
   { set, router, shape }: LayerSource,

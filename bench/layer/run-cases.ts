@@ -68,12 +68,12 @@ async function measureAll(
   { loads, tokens, seed, onProgress }: ShapeOptions,
 ): Promise<CaseFigures[]> {
   const { source, contenders } = parts;
+  await checkOracle(await makeCase(source, { load: loads[0]!, tokens: 1, seed }), source, contenders);
   const figures: CaseFigures[] = [];
   for (const load of loads) {
     for (const count of tokens) {
       onProgress?.(`${shapeText(source.shape)}: ${load}, T = ${count}`);
       const call = await makeCase(source, { load, tokens: count, seed });
-      if (figures.length === 0) await checkOracle(call, source, contenders);
       figures.push(await measureCase(call, parts));
     }
   }

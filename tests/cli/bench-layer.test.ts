@@ -1,5 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -50,7 +50,7 @@ describe('turnout bench layer', () => {
     const report = checkReport(JSON.parse(readFileSync(file, 'utf8')));
     const [shape] = report.shapes;
     const torch = hasTorch() ? ['torch'] : [];
-    const names = ['inline', 'threads', 'processes', 'fused', 'dense', ...torch];
+    const names = ['auto', 'inline', 'threads', 'processes', 'fused', 'dense', ...torch];
     expect(shape!.cases[0]!.contenders.map(({ name }) => name)).toEqual(names);
     expect(Object.keys(shape!.versions)).toEqual(torch);
     if (torch.length === 0) expect(out).toContain('torch skipped: no Python with PyTorch');
@@ -91,21 +91,12 @@ describe('turnout bench layer', () => {
 
   it.concurrent.for([
     ['TURNOUT_CHOICES_INVALID', ['--k', '5', '-e', '4']],
-    ['TURNOUT_OPTIONS_INVALID', ['--memory', '0.001']],
     ['TURNOUT_FILE_MISSING', ['--compare', 'nowhere.json']],
     ['TURNOUT_FILE_MISSING', ['--json', 'nowhere/report.json']],
   ] as const)('refuses with %s: %j', async ([code, args], { expect }) => {
     const outcome = await bench(...args);
     expect(outcome).toMatchObject({ out: '', code: 1 });
     expect(outcome.err).toContain(code);
-  });
-
-  it.concurrent('refuses a report that is none', async ({ expect, onTestFinished }) => {
-    const file = join(folder(onTestFinished), 'other.json');
-    writeFileSync(file, '{"format": "turnout-bench-routing"}');
-    const { err, code } = await bench('--compare', file);
-    expect(code).toBe(1);
-    expect(err).toContain('TURNOUT_INPUT_INVALID: --compare');
   });
 
   it.concurrent('ends cleanly with Ctrl-C, and leaves no files', async ({ expect, onTestFinished }) => {

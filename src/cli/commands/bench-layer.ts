@@ -20,7 +20,7 @@ const number = numberArgument;
 
 /** `turnout bench layer`: how fast one layer is here, beside its rivals and its limits. */
 export const benchLayerCommand = new Command('layer')
-  .description('Time one layer on this machine: inline, threads and processes beside rivals and limits.')
+  .description('Time one layer on this machine: on every backend, beside rivals and limits.')
   .option('--package <dir>', 'a layer of this package, instead of a made-up one')
   .option('--layer <number>', 'of the package (default 0)', number)
   .addOption(new Option('--model <name>', 'the sizes of a known model').choices(MODEL_NAMES))

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { compareReports, drawComparison } from '../../../dist/bench/layer/compare.js';
 import { noiseNotes } from '../../../dist/bench/layer/noise.js';
-import type { CaseFigures, Report } from '../../../dist/bench/layer/report-schema.js';
+import { type CaseFigures, checkReport, type Report } from '../../../dist/bench/layer/report-schema.js';
 
 interface Told {
   /** Median in ms; the spread is 5 % to either side. */
@@ -9,13 +9,21 @@ interface Told {
   readonly limit: number;
   /** p90 of the limit divided by its p10. */
   readonly wavering?: number;
+  readonly ofFloor?: number;
   readonly name?: string;
   readonly cores?: number;
 }
 
-function reportOf({ threads, limit, wavering = 1.1, name = 'threads', cores = 2 }: Told): Report {
+function reportOf({
+  threads,
+  limit,
+  wavering = 1.1,
+  ofFloor = 0.5,
+  name = 'threads',
+  cores = 2,
+}: Told): Report {
   const spread = (medianMs: number) => ({ medianMs, p10Ms: 0.95 * medianMs, p90Ms: 1.05 * medianMs });
-  const times = { ...spread(limit), p10Ms: limit, p90Ms: limit * wavering, ofFloor: 0.5 };
+  const times = { ...spread(limit), p10Ms: limit, p90Ms: limit * wavering, ofFloor };
   const figures: CaseFigures = {
     load: 'even',
     tokens: 4,
@@ -90,6 +98,14 @@ describe('two reports of bench layer', () => {
   });
 });
 
+describe('a report from a file', () => {
+  it('is refused where it is none', () => {
+    const refused = expect.objectContaining({ code: 'TURNOUT_INPUT_INVALID' });
+    expect(() => checkReport({ format: 'turnout-bench-routing' })).toThrowError(refused);
+    expect(checkReport(before)).toBe(before);
+  });
+});
+
 describe('notes on noise', () => {
   const quiet = { ...before, lanes: 2 };
 
@@ -101,6 +117,7 @@ describe('notes on noise', () => {
     [/clock is coarse/, { noise: { clockStepMs: 1, idle: 1 } }],
     [/noisy before the run.* 1\.8 times/, { noise: { clockStepMs: 0.001, idle: 1.8 } }],
     [/load average was 3\.5 for 2 threads/, { loadAverageAfter: [3.5, 1, 1] }],
+    [/faster than the floor in 1 of 1 cases/, reportOf({ threads: 1, limit: 1, ofFloor: 1.2 })],
     [/wavered in 1 of 1 cases, by up to 2\.0 times/, reportOf({ threads: 1, limit: 1, wavering: 2 })],
   ])('say %s', (expected, loud) => {
     const notes = noiseNotes({ ...quiet, ...loud });

@@ -49,7 +49,7 @@ describe('options that cannot be', () => {
     [{ tokens: '4,x' }, /--tokens: expected a whole number from 1 to 1048576, got NaN/],
     [{ tokens: '4,4' }, /--tokens: expected each once, got 4 twice/],
     [{ loads: 'odd' }, /--loads: expected some of even, skewed, got odd/],
-    [{ contenders: 'me' }, /--contenders: expected some of inline, threads.* got me/],
+    [{ contenders: 'me' }, /--contenders: expected some of auto, inline.* got me/],
     [{ lanes: 0 }, /--lanes: expected a whole number from 1/],
     [{ rounds: 0.5 }, /--rounds: expected a whole number from 1/],
     [{ seed: -1 }, /--seed: expected a whole number from 0/],
