@@ -103,7 +103,7 @@ function optionsOf(
 ): BackendOptions {
   const common = { backend, residency, ...(replicas !== undefined && backend !== 'inline' && { replicas }) };
   if (backend === 'inline') return common;
-  if (backend === 'threads') return { ...common, lanes };
+  if (backend !== 'processes') return { ...common, lanes };
   const per = oneProcessPer ?? (files.length > MOST_PROCESSES ? 'device' : 'expert');
   const devices = Array.from({ length: per === 'device' ? lanes : (replicas ?? 1) }, () => 'cpu');
   return { ...common, devices, oneProcessPer: per };
@@ -152,7 +152,8 @@ export function mostCopies({ backends, residencies, lanes, replicas }: StartupSe
 }
 
 function copiesOf(backend: BackendName, lanes: number, replicas: number | undefined): number {
-  return { inline: 1, threads: replicas ?? lanes, processes: replicas ?? 1 }[backend];
+  const held = replicas ?? lanes;
+  return { auto: 1 + held, inline: 1, threads: held, processes: replicas ?? 1 }[backend];
 }
 
 function tooLarge(left: readonly Sized[], bytes: number): string {
