@@ -157,19 +157,24 @@ export class MoeLayer {
 
   /** The outputs in batch order -> one entry [n,H] for each expert, empty where it had no rows. */
   #byExpert(plan: DispatchPlan, x: Matrix, outputs: readonly Float32Array[]): Float32Array[] {
+    const byExpert = new Array<Float32Array>(plan.experts).fill(NO_ROWS);
+    let next = 0;
+    for (let e = 0; e < plan.experts; e++) {
+      if (plan.offsets[e] === plan.offsets[e + 1]) continue;
+      byExpert[e] = e < this.router.computed ? outputs[next++]! : this.#uncomputed(plan, x, e);
+    }
+    return byExpert;
+  }
+
+  /** What a zero-computation expert gives for its rows [n,H]: zeros, its input, or its learned vector. */
+  #uncomputed(plan: DispatchPlan, x: Matrix, e: number): Float32Array {
     const { computed, zeroComputation } = this.router;
     const { zero, copy } = zeroComputation;
-    let next = 0;
-    return Array.from({ length: plan.experts }, (_, e) => {
-      const rows = plan.offsets[e + 1]! - plan.offsets[e]!;
-      if (rows === 0) return NO_ROWS;
-      if (e < computed) return outputs[next++]!;
-      const output = new Float32Array(rows * this.hidden);
-      if (e < computed + zero) return output;
-      if (e < computed + zero + copy) gatherRows(plan, e, x, output, 0);
-      else this.#constant(e - computed - zero - copy, plan, e, output);
-      return output;
-    });
+    const output = new Float32Array((plan.offsets[e + 1]! - plan.offsets[e]!) * this.hidden);
+    if (e < computed + zero) return output;
+    if (e < computed + zero + copy) gatherRows(plan, e, x, output, 0);
+    else this.#constant(e - computed - zero - copy, plan, e, output);
+    return output;
   }
 
   /** The learned vector of constant expert `index`, for each row of expert `e`. */

@@ -1,5 +1,5 @@
 import { admit } from './admit.js';
-import { once } from './lazy.js';
+import { lazyProperty } from './lazy.js';
 import { renormalise } from './renormalise.js';
 import type { RouterInput, Routing, Selection } from './routing.js';
 import type { Rows } from './rows.js';
@@ -31,26 +31,20 @@ export function finish(
   { input, rows }: { input: RouterInput; rows: Rows },
 ): Routing {
   const { seed, on = 'output', scale = 1, renormalise: when = 'never' } = stages;
-  const admission = admit(selection, stages.admit ?? 'none', {
-    input,
-    rows,
-    ...(seed !== undefined && { seed }),
-  });
-  const { expert, reason, slot, moved, groups, states } = admission;
+  const call = { input, rows, ...(seed !== undefined && { seed }) };
+  const { expert, reason, slot, moved, groups, states } = admit(selection, stages.admit ?? 'none', call);
   const before = moved ? weighAgain(expert) : selection.weight;
   const weight = renormalise(before, reason, selection.choices, { when, scale });
   const { tokens, experts, choices, scores, badRows } = selection;
   const places = placesOf(expert);
-  const score = once(() => pick(moved ? scoresOf(expert) : selection.score, places));
-  return {
+  const { token, choice } = whoChose(places, expert.length, choices);
+  const routing = {
     tokens,
     experts,
     choices,
-    ...whoChose(places, expert.length, choices),
+    token,
+    choice,
     expert: pick(expert, places),
-    get score() {
-      return score();
-    },
     weight: pick(weight, places),
     slot: pick(slot, places),
     reason: pick(reason, places),
@@ -61,7 +55,10 @@ export function finish(
     states,
     badRows,
   };
+  return withScore(routing, () => pick(moved ? scoresOf(expert) : selection.score(), places));
 }
+
+const withScore = lazyProperty<'score', Float32Array>('score');
 
 /** Where a token made a choice, in order; nothing where all did. */
 function placesOf(expert: Int32Array): Int32Array | undefined {

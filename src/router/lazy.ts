@@ -9,14 +9,29 @@ export function once<T>(compute: () => T): () => T {
   };
 }
 
-/** A matrix [rows, cols] whose data are computed when they are first read. Copies of it (`structuredClone`, spreading) have the data. */
-export function lazyMatrix(rows: number, cols: number, compute: () => Float32Array): Matrix {
-  const data = once(compute);
-  return {
-    rows,
-    cols,
-    get data() {
-      return data();
+/**
+ * What gives objects the property `key`, computed when it is first read. It is their own, so copies of them have its value
+ * (`structuredClone`, spreading, JSON). All share one getter: with getters of their own each would be an object of a shape
+ * of its own, which takes ten times as long to make.
+ */
+export function lazyProperty<K extends string, V>(key: K) {
+  const value = Symbol(key);
+  const property = {
+    get(this: { readonly [value]: () => V }) {
+      return this[value]();
     },
+    enumerable: true,
+    configurable: true,
   };
+  return <T extends object>(target: T, compute: () => V): T & { readonly [name in K]: V } => {
+    Object.defineProperty(target, value, { value: once(compute) });
+    return Object.defineProperty(target, key, property) as T & { readonly [name in K]: V };
+  };
+}
+
+const withData = lazyProperty<'data', Float32Array>('data');
+
+/** A matrix [rows, cols] whose data are computed when they are first read. */
+export function lazyMatrix(rows: number, cols: number, compute: () => Float32Array): Matrix {
+  return withData({ rows, cols }, compute);
 }

@@ -44,8 +44,10 @@ function priorityValue(priority: Priority, call: Call): (a: number) => number {
   const { choices: K, experts: E, scores } = selection;
   const tokenOf = (a: number) => Math.floor(a / K);
   switch (priority) {
-    case 'probability':
-      return (a) => selection.score[a];
+    case 'probability': {
+      const score = selection.score();
+      return (a) => score[a];
+    }
     case 'logit':
       return (a) => input.logits.data[tokenOf(a) * E + expert[a]];
     case 'batch-prioritised':

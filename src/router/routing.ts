@@ -113,7 +113,8 @@ export interface Selection {
   readonly experts: number;
   readonly choices: number;
   readonly expert: Int32Array;
-  readonly score: Float32Array;
+  /** The score of each choice; 0 where there is none. */
+  score(): Float32Array;
   /** Weight of each choice before drops. */
   readonly weight: Float32Array;
   /** [T, E] all scores, for losses. */

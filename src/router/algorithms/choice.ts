@@ -49,7 +49,7 @@ export function choiceOf(
     expert,
     reason: new Uint8Array(tokens * k),
     ranking,
-    score: pickScores(scores, expert, k),
+    score: () => pickScores(scores, expert, k),
     weight: weighAgain(expert),
     scores,
     badRows: rows.badRows,

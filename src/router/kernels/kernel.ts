@@ -15,7 +15,7 @@ const PAGE = 65_536;
 
 /**
  * A function in WebAssembly with vector instructions, and the memory that it works in: copy in, `run`, copy out.
- * Made at first use, one for each thread. Node 20 has these instructions on every processor that ONNX Runtime runs on.
+ * Made at first use, one for each thread. Node has these instructions where the processor has SSE4.1 (x64) or NEON (ARM64).
  */
 export class Kernel {
   readonly #text: string;

@@ -23,9 +23,7 @@ export function tokenChoice(options: TokenChoiceOptions, input: RouterInput, row
     expert,
     reason,
     ranking,
-    get score() {
-      return chosen();
-    },
+    score: chosen,
     weight: weigh(options.weigh, { expert, choices, logits, scores: chosen }),
     scores,
     badRows: rows.badRows,
