@@ -9,6 +9,8 @@ import { heldOutPrompts } from './server/prompts.js';
 import { environment, writeReport } from './support/measure.js';
 
 const PROMPTS = 60;
+/** Of the longest answers that are asked for. */
+const MOST_TOKENS = 512;
 /** Milliseconds of load before anything is compared, and of rest before what is left is counted. */
 const WARM_MS = 10_000;
 const REST_MS = 3000;
@@ -40,13 +42,13 @@ export async function soak(args: readonly string[]): Promise<void> {
   const settings = {
     minutes,
     package: values.package ?? 'experts/babel',
-    backend: (values.backend ?? 'inline') as BackendName,
+    model: { backend: (values.backend ?? 'inline') as BackendName },
     node: values.node?.split(' ') ?? [],
   };
   const before = environment();
   await using server = await startServer(settings);
   await using load = startLoad();
-  const prompts = await heldOutPrompts(settings.package, PROMPTS);
+  const prompts = await heldOutPrompts(settings.package, { count: PROMPTS, tokens: MOST_TOKENS });
   const figure = await soaked({ server, load, prompts }, minutes);
   report(figure);
   const { loadAverage } = environment();

@@ -100,7 +100,8 @@ function shapesOf(flags: LayerFlags): readonly LayerShape[] {
   return [madeShape(flags)];
 }
 
-function madeShape(flags: LayerFlags): LayerShape {
+/** A shape by its sizes; those of the default where left out. Throws TURNOUT_OPTIONS_INVALID or TURNOUT_CHOICES_INVALID. */
+export function madeShape(flags: Partial<LayerShape>): LayerShape {
   const own = [...SIZES, 'dtype' as const].filter((key) => flags[key] !== undefined);
   const shape: LayerShape = { ...DEFAULT_SHAPE, ...Object.fromEntries(own.map((key) => [key, flags[key]])) };
   for (const key of ['experts', 'hidden', 'inner'] as const) whole(`--${key}`, shape[key], [1, MOST.size]);
@@ -142,7 +143,8 @@ function listOf(flag: string, text: string): string[] {
   return list;
 }
 
-function namesOf<N extends string>(flag: string, text: string, known: readonly N[]): N[] {
+/** Names in a list, in the order of `known`. Throws TURNOUT_OPTIONS_INVALID. */
+export function namesOf<N extends string>(flag: string, text: string, known: readonly N[]): N[] {
   const names = listOf(flag, text);
   const stray = names.find((name) => !known.includes(name as N));
   if (stray !== undefined)
@@ -151,7 +153,8 @@ function namesOf<N extends string>(flag: string, text: string, known: readonly N
   return known.filter((name) => names.includes(name));
 }
 
-function whole(flag: string, value: number, [least, most]: readonly [number, number]): void {
+/** Throws TURNOUT_OPTIONS_INVALID. */
+export function whole(flag: string, value: number, [least, most]: readonly [number, number]): void {
   if (Number.isSafeInteger(value) && value >= least && value <= most) return;
   throw invalid(`${flag}: expected a whole number from ${least} to ${most}, got ${value}`, { got: value });
 }

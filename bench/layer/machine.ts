@@ -124,7 +124,7 @@ async function measurePeak(path: string, threads: number): Promise<number> {
 const DEFAULT_CACHE = 32 * 2 ** 20;
 
 /** Bytes of the last cache of the first core; 32 MiB where the system does not tell. */
-function lastCache(): number {
+export function lastCache(): number {
   for (const index of [3, 2]) {
     try {
       const text = readFileSync(`/sys/devices/system/cpu/cpu0/cache/index${index}/size`, 'utf8');

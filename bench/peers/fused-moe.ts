@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type OnnxNode, writeOnnx } from '../../src/model/onnx-write.js';
 import { type ExpertSet, OPSETS } from '../support/experts.js';
-import { BLOCK } from '../support/weights.js';
+import { BLOCK, type ExpertsSpec } from '../support/weights.js';
 import { writeFusedWeights } from './fused-weights.js';
 import {
   GATE_NODES,
@@ -14,7 +14,7 @@ import {
 } from './layer-session.js';
 
 /** Without it QMoE computes some ten times as slowly on a CPU. ONNX Runtime reads it when it makes the operator. */
-const FAST_QMOE = 'ORT_USE_MLAS_Q4_GEMM_MOE';
+export const FAST_QMOE = 'ORT_USE_MLAS_Q4_GEMM_MOE';
 
 /**
  * Gate and experts of `set` in one graph around com.microsoft.MoE, or QMoE for int4: softmax of the logits, the top k,
@@ -45,7 +45,7 @@ const SWIGLU = {
   activation_beta: { float: 0 },
 };
 
-function fusedNode({ activation, dtype }: ExpertSet, k: number): OnnxNode {
+export function fusedNode({ activation, dtype }: ExpertsSpec, k: number): OnnxNode {
   const packed = dtype === 'int4';
   return {
     op: packed ? 'QMoE' : 'MoE',

@@ -2,7 +2,10 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { OnnxTensor } from '../../src/model/onnx-write.js';
 import type { ExpertSet } from '../support/experts.js';
-import { BLOCK, type ExpertWeights, type Int4Matrix } from '../support/weights.js';
+import { BLOCK, type ExpertsSpec, type ExpertWeights, type Int4Matrix } from '../support/weights.js';
+
+/** What is stacked. */
+export type Stacked = ExpertsSpec & Pick<ExpertSet, 'weightsOf'>;
 
 type Matrix = ExpertWeights['w1'];
 /** Rows of one expert's part of a stacked tensor, one for each output. */
@@ -12,7 +15,7 @@ type Part = (weights: ExpertWeights) => Float32Array | Uint8Array;
  * The weights of all experts stacked as the fused operators take them, written to `path` expert by expert:
  * fc1 [E, F, H] (swiglu: [E, 2F, H], the row of W1 before that of W3), fc2 [E, H, F], and for int4 their scales.
  */
-export async function writeFusedWeights(path: string, set: ExpertSet): Promise<OnnxTensor[]> {
+export async function writeFusedWeights(path: string, set: Stacked): Promise<OnnxTensor[]> {
   const { experts, hidden, inner, activation, dtype } = set;
   const up = activation === 'swiglu' ? 2 * inner : inner;
   const fc1 = ({ w1, w3 }: ExpertWeights) => rowsOf(w1, hidden, w3);
@@ -43,7 +46,7 @@ class Stack {
   constructor(
     private readonly file: FileHandle,
     private readonly location: string,
-    private readonly set: ExpertSet,
+    private readonly set: Stacked,
   ) {}
 
   async add(

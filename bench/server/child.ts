@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { type Deferred, deferred } from '../../src/experts/deferred.js';
+import { type Answer, answer, revive } from '../../src/experts/remote-error.js';
 
 /** What a program of the bench answers, by name. */
 export type Answers = Readonly<Record<string, (ask: never) => unknown>>;
@@ -11,11 +12,7 @@ interface Ask {
   readonly ask: unknown;
 }
 
-interface Answer {
-  readonly id: number;
-  readonly value?: unknown;
-  readonly error?: string;
-}
+type Answered = Answer<unknown> & { readonly id: number };
 
 /** A program of the bench in a process of its own, so that it shares no event loop and no heap with what it measures. */
 export class Child<A extends Answers> implements AsyncDisposable {
@@ -25,11 +22,11 @@ export class Child<A extends Answers> implements AsyncDisposable {
 
   constructor(program: URL, execArgv: readonly string[] = []) {
     this.#process = fork(program, { execArgv: [...execArgv], serialization: 'advanced' });
-    this.#process.on('message', (answer: Answer) => {
-      const pending = this.#pending.get(answer.id);
-      this.#pending.delete(answer.id);
-      if (answer.error === undefined) pending?.resolve(answer.value);
-      else pending?.reject(new Error(answer.error));
+    this.#process.on('message', (answered: Answered) => {
+      const pending = this.#pending.get(answered.id);
+      this.#pending.delete(answered.id);
+      if ('value' in answered) pending?.resolve(answered.value);
+      else pending?.reject(revive(answered.error));
     });
     this.#process.on('exit', (code) => {
       for (const { reject } of this.#pending.values())
@@ -61,12 +58,8 @@ export class Child<A extends Answers> implements AsyncDisposable {
 /** In the program: answers until the bench has had enough, then frees what `close` frees. */
 export function answerAsks(answers: Answers, close: () => Promise<void> = async () => {}): void {
   process.on('message', async ({ id, kind, ask }: Ask) => {
-    const send = (answer: Answer) => process.connected && process.send!(answer);
-    try {
-      send({ id, value: await answers[kind]!(ask as never) });
-    } catch (error) {
-      send({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
-    }
+    const answered = await answer(async () => answers[kind]!(ask as never));
+    if (process.connected) process.send!({ id, ...answered } satisfies Answered);
   });
   process.on('disconnect', () => void close().finally(() => process.exit()));
 }

@@ -1,6 +1,6 @@
 import type { GenerateOptions, GenerateResult } from '../../src/model/generate.js';
 import { MoeModel } from '../../src/model/moe-model.js';
-import type { BackendName } from '../../src/model/open.js';
+import type { BackendOptions } from '../../src/model/open.js';
 import { answerAsks } from './child.js';
 import { closedLoop, type LoopSpec, type Reading } from './closed-loop.js';
 import { cpuMs } from './process-stats.js';
@@ -13,8 +13,8 @@ const OPTIONS: GenerateOptions = { temperature: 0, seed: 0, ignoreEnd: true, rec
 let model: MoeModel | undefined;
 
 const answers = {
-  async open({ folder, backend }: { folder: string; backend: BackendName }): Promise<void> {
-    model = await MoeModel.open(folder, { backend });
+  async open({ folder, model: options }: { folder: string; model: BackendOptions }): Promise<void> {
+    model = await MoeModel.open(folder, options);
   },
 
   /** The text that follows each prompt, all of them at the same time. */

@@ -1,4 +1,5 @@
 import { percentile, samplesOf } from '../support/measure.js';
+import { type Spread, spreadOf } from '../support/spread.js';
 import type { Reading } from './closed-loop.js';
 import type { DelayFigure } from './server-process.js';
 
@@ -11,8 +12,6 @@ export const NAMES = {
 } as const;
 /** Clients at which answers one at a time are compared with those of continuous batching, and the targets are set. */
 export const BATCHED = 32;
-
-export type Spread = { readonly median: number; readonly least: number; readonly most: number };
 
 export interface LoadFigure {
   readonly name: string;
@@ -65,17 +64,17 @@ export function figureOf(
   const ms = samplesOf(readings.flatMap(({ answers }) => answers.map((answer) => answer.ms)));
   const cores = Object.keys(readings[0]!.cores).map((key) => [
     key,
-    spread(readings.map(({ cores }) => cores[key]!)),
+    spreadOf(readings.map(({ cores }) => cores[key]!)),
   ]);
   const firstToken = firstTokenOf(readings, given);
   return {
     name,
     clients,
-    tokensPerSecond: spread(readings.map(({ tokensPerSecond }) => tokensPerSecond)),
-    ofEngine: spread(readings.map(({ tokensPerSecond }, i) => tokensPerSecond / engine[i]!)),
+    tokensPerSecond: spreadOf(readings.map(({ tokensPerSecond }) => tokensPerSecond)),
+    ofEngine: spreadOf(readings.map(({ tokensPerSecond }, i) => tokensPerSecond / engine[i]!)),
     latencyMs: { p50: percentile(ms, 0.5), p99: percentile(ms, 0.99) },
-    stepMs: spread(readings.map(({ stepMs }) => stepMs)),
-    rowsPerStep: spread(readings.map(({ rowsPerStep }) => rowsPerStep)),
+    stepMs: spreadOf(readings.map(({ stepMs }) => stepMs)),
+    rowsPerStep: spreadOf(readings.map(({ rowsPerStep }) => rowsPerStep)),
     cores: Object.fromEntries(cores),
     ...(delays.length > 0 && { eventLoopDelay: delayOf(delays) }),
     ...(firstToken && { firstToken }),
@@ -110,17 +109,12 @@ function p50p99(values: readonly number[]): [p50: number, p99: number] {
 }
 
 function delayOf(delays: readonly DelayFigure[]): DelayFigure {
-  const median = (key: keyof DelayFigure) => spread(delays.map((delay) => delay[key])).median;
+  const median = (key: keyof DelayFigure) => spreadOf(delays.map((delay) => delay[key])).median;
   return {
     p50Ms: median('p50Ms'),
     p99Ms: median('p99Ms'),
     maxMs: Math.max(...delays.map(({ maxMs }) => maxMs)),
   };
-}
-
-function spread(values: readonly number[]): Spread {
-  const sorted = values.toSorted((a, b) => a - b);
-  return { median: sorted[sorted.length >> 1]!, least: sorted[0]!, most: sorted.at(-1)! };
 }
 
 export function tableRow(figure: LoadFigure): Record<string, string | number> {

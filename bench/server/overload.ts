@@ -1,13 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { percentile, samplesOf } from '../support/measure.js';
-import { printTable } from '../support/table.js';
 import { MemoryWatch, MINUTE_MS } from './memory-watch.js';
 import type { OpenFigure } from './open-loop.js';
 import { cpuMs } from './process-stats.js';
 import { type LoadChild, type ServerChild, startLoad, startServer } from './programs.js';
 import { heldOutPrompts } from './prompts.js';
 import type { DelayFigure } from './server-process.js';
-import type { Settings } from './settings.js';
+import type { Settings, Watch } from './settings.js';
 import { StepWatch } from './step-watch.js';
 
 const PROMPTS = 60;
@@ -41,12 +40,15 @@ export interface OverloadFigure {
 }
 
 /** What more load than the server can bear does to those whom it lets in, to those whom it refuses, and to itself. */
-export async function overload(settings: Settings): Promise<OverloadFigure> {
-  const prompts = await heldOutPrompts(settings.package, PROMPTS);
+export async function overload(settings: Settings, { signal, onProgress }: Watch): Promise<OverloadFigure> {
+  const prompts = await heldOutPrompts(settings.package, { count: PROMPTS, tokens: settings.tokens });
   await using load = startLoad();
   await using server = await startServer(settings, PLACES);
   const parts = { settings, load, server, prompts };
+  onProgress?.('full load');
   const full = await fullLoad(parts);
+  signal?.throwIfAborted();
+  onProgress?.(`${settings.minutes} minutes of overload`);
   const offeredPerSecond = full.answersPerSecond * TIMES;
   const over = await overloaded(parts, offeredPerSecond);
   const again = await fullLoad(parts);
@@ -60,10 +62,6 @@ export async function overload(settings: Settings): Promise<OverloadFigure> {
     rowsPerSecond: { full: fullRows, ...over.rowsPerSecond },
     fullAgain: { answersPerSecond: again.answersPerSecond, p99Ms: again.p99Ms },
   };
-  printTable(
-    `Overload, ${TIMES} times full load (${FULL} clients), ${settings.minutes} minutes`,
-    tableRows(figure),
-  );
   return figure;
 }
 
@@ -132,7 +130,7 @@ function quantiles(ms: readonly number[]): { p50: number; p99: number } {
   return { p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99) };
 }
 
-function tableRows(figure: OverloadFigure): { figure: string; value: string }[] {
+export function tableRows(figure: OverloadFigure): { figure: string; value: string }[] {
   const { full, admittedMs, refusedMs, statuses, rss, rowsPerSecond, fullAgain, eventLoopDelay, cores } =
     figure;
   const ms = (value: number) => `${value.toFixed(1)} ms`;

@@ -9,22 +9,22 @@ export type EngineChild = Child<EngineProcess>;
 export type LoadChild = Child<LoadProcess>;
 export type ServerChild = Child<ServerProcess> & { readonly url: string };
 
-type Opened = Pick<Settings, 'package' | 'backend' | 'node'>;
+type Opened = Pick<Settings, 'package' | 'model' | 'node'>;
 
 /** The server in a process of its own, listening. */
 export async function startServer(
-  { package: folder, backend, node }: Opened,
+  { package: folder, model, node }: Opened,
   server: ServerOptions = {},
 ): Promise<ServerChild> {
   const child = new Child<ServerProcess>(new URL('./server-process.js', import.meta.url), node);
-  const url = await child.ask('open', { folder, backend, server });
+  const url = await child.ask('open', { folder, model, server });
   return Object.assign(child, { url });
 }
 
 /** The engine alone in a process of its own. */
-export async function startEngine({ package: folder, backend }: Omit<Opened, 'node'>): Promise<EngineChild> {
+export async function startEngine({ package: folder, model }: Omit<Opened, 'node'>): Promise<EngineChild> {
   const child = new Child<EngineProcess>(new URL('./engine-process.js', import.meta.url));
-  await child.ask('open', { folder, backend });
+  await child.ask('open', { folder, model });
   return child;
 }
 

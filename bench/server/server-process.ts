@@ -1,5 +1,5 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import type { BackendName } from '../../src/model/open.js';
+import type { BackendOptions } from '../../src/model/open.js';
 import type { ServerOptions } from '../../src/server/options.js';
 import { type Server, serve } from '../../src/server/serve.js';
 import { answerAsks } from './child.js';
@@ -20,14 +20,14 @@ export interface DelayFigure {
 
 interface OpenAsk {
   readonly folder: string;
-  readonly backend: BackendName;
+  readonly model: BackendOptions;
   readonly server: ServerOptions;
 }
 
 const answers = {
   /** -> the server's address. */
-  async open({ folder, ...options }: OpenAsk): Promise<string> {
-    server = await serve(folder, { ...options, server: { ...options.server, port: 0 } });
+  async open({ folder, model, server: options }: OpenAsk): Promise<string> {
+    server = await serve(folder, { ...model, server: { ...options, port: 0 } });
     delays.enable();
     return server.url;
   },

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import type { BackendName } from '../../src/model/open.js';
+import type { BackendName, BackendOptions } from '../../src/model/open.js';
 import { partsOf } from '../support/parts.js';
 
 export const PARTS = ['throughput', 'overload'] as const;
@@ -8,7 +8,8 @@ export type Part = (typeof PARTS)[number];
 export interface Settings {
   readonly only: readonly Part[];
   readonly package: string;
-  readonly backend: BackendName;
+  /** Where the experts of the engine and the server run. */
+  readonly model: BackendOptions;
   /** Concurrent clients. */
   readonly clients: readonly number[];
   /** Tokens of each answer. */
@@ -22,6 +23,12 @@ export interface Settings {
   readonly node: readonly string[];
 }
 
+export interface Watch {
+  /** Once aborted, nothing more is measured. */
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((text: string) => void) | undefined;
+}
+
 export function parseSettings(args: readonly string[]): { settings: Settings; json: string | undefined } {
   const text = { type: 'string' } as const;
   const sizes = { clients: text, tokens: text, rounds: text, seconds: text, minutes: text };
@@ -33,7 +40,7 @@ export function parseSettings(args: readonly string[]): { settings: Settings; js
   const settings = {
     only,
     package: values.package ?? 'experts/babel',
-    backend: (values.backend ?? 'inline') as BackendName,
+    model: { backend: (values.backend ?? 'inline') as BackendName },
     clients: (values.clients ?? '1,8,32,128').split(',').map(Number),
     tokens: Number(values.tokens ?? 128),
     rounds: Number(values.rounds ?? 5),

@@ -1,4 +1,3 @@
-import { printTable } from '../support/table.js';
 import { BATCHED, type LoadFigure, NAMES } from './load-figures.js';
 import type { OverloadFigure } from './overload.js';
 
@@ -13,6 +12,7 @@ export interface Target {
 export function loadTargets(figures: readonly LoadFigure[]): Target[] {
   const at = (name: string) => figures.find((each) => each.name === name && each.clients === BATCHED);
   const [whole, streaming, alone] = [NAMES.whole, NAMES.streaming, NAMES.alone].map(at);
+  if (figures.length === 0) return [];
   const delays = figures.flatMap(({ eventLoopDelay }) => eventLoopDelay?.p99Ms ?? []);
   const targets = [atMost('event-loop delay p99, ms, the most of all loads', Math.max(...delays), 20)];
   if (!whole || !streaming?.firstToken || !alone) return targets;
@@ -41,16 +41,13 @@ export function overloadTargets(figure: OverloadFigure): Target[] {
   ];
 }
 
-export function printTargets(targets: readonly Target[]): void {
-  printTable(
-    'Targets',
-    targets.map(({ what, wanted, got, met }) => ({
-      what,
-      wanted,
-      got: got.toFixed(2),
-      met: met ? 'yes' : 'NO',
-    })),
-  );
+export function targetRows(targets: readonly Target[]): Record<string, string>[] {
+  return targets.map(({ what, wanted, got, met }) => ({
+    what,
+    wanted,
+    got: got.toFixed(2),
+    met: met ? 'yes' : 'NO',
+  }));
 }
 
 function atLeast(what: string, got: number, least: number): Target {

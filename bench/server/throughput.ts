@@ -1,5 +1,4 @@
-import { printTable } from '../support/table.js';
-import { BATCHED, figureOf, type LoadFigure, type Measured, NAMES, tableRow } from './load-figures.js';
+import { BATCHED, figureOf, type LoadFigure, type Measured, NAMES } from './load-figures.js';
 import {
   type EngineChild,
   type LoadChild,
@@ -9,7 +8,7 @@ import {
   startServer,
 } from './programs.js';
 import { heldOutPrompts } from './prompts.js';
-import type { Settings } from './settings.js';
+import type { Settings, Watch } from './settings.js';
 
 /** Prompts that the clients ask in turn. */
 const PROMPTS = 60;
@@ -28,25 +27,26 @@ interface Parts {
 }
 
 /** The server beside the engine called directly, with as many sequences in each, in turns. */
-export async function throughput(settings: Settings): Promise<LoadFigure[]> {
-  const prompts = await heldOutPrompts(settings.package, PROMPTS);
+export async function throughput(settings: Settings, watch: Watch): Promise<LoadFigure[]> {
+  watch.signal?.throwIfAborted();
+  const prompts = await heldOutPrompts(settings.package, { count: PROMPTS, tokens: settings.tokens });
   const running = Math.max(...settings.clients);
   await using engine = await startEngine(settings);
   await using load = startLoad();
   await using server = await startServer(settings, { running });
   await using alone = await startServer({ ...settings, node: [] }, { running: 1 });
   const parts = { settings, engine, load, server, prompts };
+  watch.onProgress?.('comparing the texts of the server with those of the engine');
   await checkEqual(parts);
   const prefillMs = await engine.ask('prefill', { prompts, rounds: settings.rounds });
   const figures: LoadFigure[] = [];
   for (const clients of settings.clients) {
     const contenders = contendersOf(parts);
     if (clients === BATCHED) contenders.push(served(NAMES.alone, { ...parts, server: alone }, false));
-    const measured = await inTurns(contenders, clients, settings.rounds);
+    const measured = await inTurns(contenders, clients, { rounds: settings.rounds, watch });
     for (const { name } of contenders) {
       figures.push(figureOf({ name, clients, tokens: settings.tokens, prefillMs }, measured));
     }
-    printTable(`${clients} clients`, figures.filter((figure) => figure.clients === clients).map(tableRow));
   }
   return figures;
 }
@@ -98,11 +98,15 @@ function served(name: string, { settings, load, server, prompts }: Parts, stream
 async function inTurns(
   contenders: readonly Contender[],
   clients: number,
-  rounds: number,
+  { rounds, watch }: { readonly rounds: number; readonly watch: Watch },
 ): Promise<Map<string, Measured[]>> {
   const measured = new Map<string, Measured[]>(contenders.map(({ name }) => [name, []]));
   for (let round = 0; round < rounds; round++) {
-    for (const { name, measure } of contenders) measured.get(name)!.push(await measure(clients));
+    for (const { name, measure } of contenders) {
+      watch.signal?.throwIfAborted();
+      watch.onProgress?.(`${clients} clients, round ${round + 1} of ${rounds}: ${name}`);
+      measured.get(name)!.push(await measure(clients));
+    }
   }
   return measured;
 }

@@ -66,7 +66,7 @@ function product(a: ArrayLike<number>, b: Float32Array, n: number, k: number, m:
 
 export const OPSETS = { '': 17, 'com.microsoft': 1 } as const;
 
-function expertGraph(spec: ExpertsSpec, weights: ExpertWeights): OnnxGraph {
+export function expertGraph(spec: ExpertsSpec, weights: ExpertWeights): OnnxGraph {
   const { hidden, dtype } = spec;
   return {
     inputs: [{ name: 'x', elemType: 'float32', dims: ['n', hidden] }],

@@ -1,9 +1,15 @@
 import { Command } from 'commander';
 import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
+import { benchScaleCommand } from './bench-scale.js';
+import { benchServerCommand } from './bench-server.js';
+import { benchStartupCommand } from './bench-startup.js';
 
 /** `turnout bench`: what rules and lanes come to on this machine. */
 export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
   .addCommand(benchLayerCommand)
-  .addCommand(benchRoutingCommand);
+  .addCommand(benchRoutingCommand)
+  .addCommand(benchScaleCommand)
+  .addCommand(benchServerCommand)
+  .addCommand(benchStartupCommand);
