@@ -14,7 +14,7 @@ import { type Matrix, row } from './tensor.js';
 export interface StageTimes {
   readonly gateMs: number;
   readonly routeMs: number;
-  /** Planning, and gathering the rows of each expert. */
+  /** Planning, and handing the rows to the lanes, which gather those of each expert. */
   readonly dispatchMs: number;
   readonly transportMs: number;
   /** The ONNX calls of the busiest lane. */
@@ -219,12 +219,13 @@ function checkConstants({ name, router, backend, constants }: LayerParts): void 
 function expertBatches(plan: DispatchPlan, computed: number, x: Matrix, firstExpert: number): ExpertBatch[] {
   const batches: ExpertBatch[] = [];
   for (let e = 0; e < computed; e++) {
-    const rows = plan.offsets[e + 1]! - plan.offsets[e]!;
-    if (rows === 0) continue;
+    const [first, end] = [plan.offsets[e]!, plan.offsets[e + 1]!];
+    if (first === end) continue;
     batches.push({
       expert: firstExpert + e,
-      rows,
-      gather: (into, offset) => gatherRows(plan, e, x, into, offset),
+      x,
+      rows: plan.tokenIds.subarray(first, end),
+      ...(plan.weightsOn === 'input' && { scales: plan.weights.subarray(first, end) }),
     });
   }
   return batches;
@@ -232,11 +233,8 @@ function expertBatches(plan: DispatchPlan, computed: number, x: Matrix, firstExp
 
 function sharedBatches(shared: readonly number[], x: Matrix): ExpertBatch[] {
   if (x.rows === 0) return [];
-  return shared.map((expert) => ({
-    expert,
-    rows: x.rows,
-    gather: (into, offset) => into.set(x.data, offset),
-  }));
+  const rows = Int32Array.from({ length: x.rows }, (_, row) => row);
+  return shared.map((expert) => ({ expert, x, rows }));
 }
 
 /** Measures consecutive stages. */
@@ -250,7 +248,7 @@ class StageClock {
     this.#last = now;
   }
 
-  /** The backend's call, in its own parts; gathering counts as dispatch. */
+  /** The backend's call, in its own parts; handing rows over counts as dispatch. */
   split(timing: { gatherMs: number; transportMs: number; computeMs: number }): void {
     this.#last = performance.now();
     this.#times.dispatchMs += timing.gatherMs;

@@ -28,3 +28,26 @@ export function zeros(rows: number, cols: number): Matrix {
 export function row(m: Matrix, r: number): Float32Array {
   return m.data.subarray(r * m.cols, (r + 1) * m.cols);
 }
+
+/** Rows of a matrix by their numbers. */
+export interface RowChoice {
+  readonly x: Matrix;
+  /** [n] */
+  readonly rows: Int32Array;
+  /** [n] by what each row is multiplied; by nothing where left out. */
+  readonly scales?: Float32Array | undefined;
+}
+
+/** Writes the chosen rows [n, cols] into `into` from element `offset` on. */
+export function copyRows({ x, rows, scales }: RowChoice, into: Float32Array, offset: number): void {
+  const { cols, data } = x;
+  for (let i = 0, at = offset; i < rows.length; i++, at += cols) {
+    const from = rows[i]! * cols;
+    into.set(data.subarray(from, from + cols), at);
+    if (scales) scale(into, at, cols, scales[i]!);
+  }
+}
+
+function scale(values: Float32Array, from: number, length: number, factor: number): void {
+  for (let i = from; i < from + length; i++) values[i] = values[i]! * factor;
+}

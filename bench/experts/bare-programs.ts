@@ -1,8 +1,8 @@
 import type { ExpertBackend, ExpertBatch } from '../../src/experts/backend.js';
 import { everywhere, spread } from '../../src/experts/placement.js';
-import { gatherRows } from '../../src/router/dispatch.js';
 import { planDispatch } from '../../src/router/plan.js';
 import type { Router } from '../../src/router/routing.js';
+import { copyRows } from '../../src/tensor.js';
 import type { BareProgram } from '../peers/bare-experts.js';
 import type { Case } from '../support/cases.js';
 import { TWO_CORES } from './settings.js';
@@ -19,14 +19,10 @@ export type Order = (typeof ORDERS)[number];
 /** One batch for each expert that has rows, as a layer makes them. */
 export function batchesOf({ x, logits }: Pick<Case, 'x' | 'logits'>, router: Router): ExpertBatch[] {
   const plan = planDispatch(router.route({ logits }));
-  const rows = (e: number) => plan.offsets[e + 1]! - plan.offsets[e]!;
-  return Array.from({ length: plan.experts }, (_, e) => e)
-    .filter((e) => rows(e) > 0)
-    .map((e) => ({
-      expert: e,
-      rows: rows(e),
-      gather: (into: Float32Array, offset: number) => gatherRows(plan, e, x, into, offset),
-    }));
+  return Array.from({ length: plan.experts }, (_, expert) => {
+    const rows = plan.tokenIds.subarray(plan.offsets[expert], plan.offsets[expert + 1]);
+    return { expert, x, rows };
+  }).filter(({ rows }) => rows.length > 0);
 }
 
 /** The expert calls of a layer call, with the rows that they take, for the bare lanes. */
@@ -35,16 +31,17 @@ export function programOf(
   batches: readonly ExpertBatch[],
   { hidden, experts }: Pick<ExpertBackend, 'hidden' | 'experts'>,
 ): BareProgram {
-  const all = batches.map(({ expert, rows, gather }) => {
-    const x = new Float32Array(rows * hidden);
-    gather(x, 0);
-    return { expert, x };
+  const all = batches.map((batch) => {
+    const x = new Float32Array(batch.rows.length * hidden);
+    copyRows(batch, x, 0);
+    return { expert: batch.expert, x };
   });
   const queue = all.map((_, i) => i);
   if (order === 'plan') return { calls: all, queues: [queue] };
   if (order === 'longest')
-    return { calls: all, queues: [queue.sort((a, b) => batches[b]!.rows - batches[a]!.rows)] };
-  const lanes = spread(batches, everywhere(experts, LANES));
+    return { calls: all, queues: [queue.sort((a, b) => batches[b]!.rows.length - batches[a]!.rows.length)] };
+  const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
+  const lanes = spread(counts, everywhere(experts, LANES));
   const calls = lanes.flat().map(({ batch, start, rows }) => {
     const { expert, x } = all[batch]!;
     return { expert, x: x.slice(start * hidden, (start + rows) * hidden) };

@@ -1,4 +1,5 @@
 import type { ExpertBackend, ExpertBatch } from '../../src/experts/backend.js';
+import { wholeBatch } from '../../src/experts/batches.js';
 import { agree } from '../support/cases.js';
 import { normals } from '../support/experts.js';
 
@@ -26,11 +27,9 @@ export class CallLoad {
   /** `rows` of each expert in every call. */
   static async start(backend: ExpertBackend, rows: number): Promise<CallLoad> {
     const x = Float32Array.from({ length: rows * backend.hidden }, normals(rows));
-    const batches = Array.from({ length: backend.experts }, (_, expert) => ({
-      expert,
-      rows,
-      gather: (into: Float32Array, offset: number) => into.set(x, offset),
-    }));
+    const batches = Array.from({ length: backend.experts }, (_, expert) =>
+      wholeBatch(expert, x, backend.hidden),
+    );
     const { outputs } = await backend.run(batches);
     return new CallLoad(backend, batches, outputs);
   }

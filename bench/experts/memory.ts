@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
+import { wholeBatch } from '../../src/experts/batches.js';
 import { openProcesses, type ProcessesOptions } from '../../src/experts/processes.js';
 import type { ExpertSet } from '../support/experts.js';
 import { printTable } from '../support/table.js';
@@ -66,8 +67,8 @@ async function computeAll(backend: ExpertBackend, replicas: number, rowsPerExper
   const before = backend.lanes();
   const { experts, hidden } = backend;
   const rows = rowsPerExpert * replicas;
-  const gather = (into: Float32Array, offset: number) => into.fill(1, offset, offset + rows * hidden);
-  for (let expert = 0; expert < experts; expert++) await backend.run([{ expert, rows, gather }]);
+  const x = new Float32Array(rows * hidden).fill(1);
+  for (let expert = 0; expert < experts; expert++) await backend.run([wholeBatch(expert, x, hidden)]);
   for (const [i, lane] of backend.lanes().entries()) {
     // Lanes share a call as they are fast: about the same rows each, and every expert.
     const expected = rowsPerExpert * lane.experts.length;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExpertBackend, ExpertBatch } from '../../src/experts/backend.js';
+import { wholeBatch } from '../../src/experts/batches.js';
 import { openInline } from '../../src/experts/inline.js';
 import { openProcesses } from '../../src/experts/processes.js';
 import { openThreads } from '../../src/experts/threads.js';
@@ -55,13 +56,13 @@ async function compare(
   rounds: number,
 ): Promise<RoundTripFigure[]> {
   const x = Float32Array.from({ length: rows * backends[0]!.hidden }, normals(rows));
-  const batches = [{ expert: 0, rows, gather: (into: Float32Array, offset: number) => into.set(x, offset) }];
+  const batches = [wholeBatch(0, x, backends[0]!.hidden)];
   const answers = await Promise.all(backends.map((backend) => backend.run(batches)));
   for (const [i, { outputs }] of answers.entries())
     agree(`n = ${rows}: ${backends[i]!.kind} and inline`, outputs[0]!, answers[0]!.outputs[0]!, 0);
   const contenders = backends.map((backend) => ({
     name: backend.kind,
-    run: async () => (await backend.run(batches)).recycle?.(),
+    run: async () => (await backend.run(batches, { lend: true })).recycle?.(),
   }));
   const samples = await measure(contenders, rounds);
   return Promise.all(

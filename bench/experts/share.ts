@@ -1,4 +1,5 @@
 import type { ExpertBackend, ExpertBatch, Residency } from '../../src/experts/backend.js';
+import { wholeBatch } from '../../src/experts/batches.js';
 import { openInline } from '../../src/experts/inline.js';
 import { openProcesses } from '../../src/experts/processes.js';
 import { openThreads } from '../../src/experts/threads.js';
@@ -70,9 +71,8 @@ const WARM_CALLS = 2000;
 const WARM_ROWS = 16;
 
 async function warmUp(backend: ExpertBackend): Promise<void> {
-  const gather = (into: Float32Array, offset: number) =>
-    into.fill(0.1, offset, offset + WARM_ROWS * backend.hidden);
-  const batches = Array.from({ length: LANES }, (_, expert) => ({ expert, rows: WARM_ROWS, gather }));
+  const x = new Float32Array(WARM_ROWS * backend.hidden).fill(0.1);
+  const batches = Array.from({ length: LANES }, (_, expert) => wholeBatch(expert, x, backend.hidden));
   for (let i = 0; i < WARM_CALLS; i++) (await backend.run(batches, { lend: true })).recycle?.();
 }
 
@@ -92,7 +92,7 @@ async function compare(given: Case, parts: Parts, rounds: number): Promise<Share
     devices: TWO_CORES,
     residency: parts.inline.residency,
     batches: batches.length,
-    largest: Math.max(...batches.map(({ rows }) => rows)),
+    largest: Math.max(...batches.map(({ rows }) => rows.length)),
     limits: ORDERS.map((order) => ({ order, ...quantiles(order) })),
     limitMs,
     contenders: contenders.map(({ name }) => {

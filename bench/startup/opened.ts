@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import type { ExpertBackend } from '../../src/experts/backend.js';
+import { wholeBatch } from '../../src/experts/batches.js';
 import { MoeModel } from '../../src/model/moe-model.js';
 import { openBackend } from '../../src/model/open.js';
 import { openFused, openSessions } from '../peers/cold-sessions.js';
@@ -37,10 +38,7 @@ export function openTask(task: Task): Promise<Opened> {
 async function openExperts({ files, options }: Of<'backend'>): Promise<Opened> {
   const backend = await openBackend(files, undefined, options);
   return {
-    call: async (expert, x) => {
-      const gather = (into: Float32Array, offset: number) => into.set(x, offset);
-      return (await backend.run([{ expert, rows: 1, gather }])).outputs[0]!;
-    },
+    call: async (expert, x) => (await backend.run([wholeBatch(expert, x, backend.hidden)])).outputs[0]!,
     pids: () => pidsOf(backend),
     close: () => backend.close(),
   };

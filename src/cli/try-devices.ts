@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { wholeBatch } from '../experts/batches.js';
 import type { Device } from '../experts/device.js';
 import { openProcesses } from '../experts/processes.js';
 import { type OnnxGraph, writeOnnxFile } from '../model/onnx-write.js';
@@ -32,8 +33,8 @@ async function tryDevice({ name }: Device, path: string): Promise<DeviceTrial> {
   try {
     const limits = { startMs: TRIAL_MS, answerMs: TRIAL_MS };
     await using backend = await openProcesses([{ path }], { devices: [name], limits });
-    const gather = (into: Float32Array, offset: number) => into.fill(0.5, offset, offset + HIDDEN);
-    const { outputs } = await backend.run([{ expert: 0, rows: 1, gather }], { timeoutMs: TRIAL_MS });
+    const batch = wholeBatch(0, new Float32Array(HIDDEN).fill(0.5), HIDDEN);
+    const { outputs } = await backend.run([batch], { timeoutMs: TRIAL_MS });
     const milliseconds = performance.now() - started;
     if (!outputs[0]!.every(Number.isFinite)) throw new Error('gave values that are not finite');
     return { ok: true, milliseconds };

@@ -7,6 +7,7 @@ import type {
   ExpertResults,
   LaneStats,
 } from './backend.js';
+import { wholeBatch } from './batches.js';
 import { type CostLine, costOf, fitCosts } from './cost-line.js';
 import { openInline } from './inline.js';
 import { openThreads, type ThreadsOptions } from './threads.js';
@@ -14,8 +15,10 @@ import { openThreads, type ThreadsOptions } from './threads.js';
 /** Packed experts that are held once more, in this thread, only where all their files are not larger. */
 const MOST_COPIED_BYTES = 256 * 2 ** 20;
 
-/** Of the calls that are timed when it opens. */
-const ROWS = 32;
+/** Of the calls that are timed when it opens: rows of a batch are doubled until they are enough to tell what one takes. */
+const FIRST_ROWS = 32;
+const MOST_ROWS = 1024;
+const ENOUGH_MS = 2;
 const BATCHES_PER_LANE = 2;
 /** Readings of each, and the time after which no more are taken. */
 const READINGS = 50;
@@ -90,7 +93,7 @@ class AutoBackend implements ExpertBackend {
     if (!this.#here) return this.#threads;
     const { inline, costs } = this.#here;
     let rows = 0;
-    for (const batch of batches) rows += batch.rows;
+    for (const batch of batches) rows += batch.rows.length;
     const [here, there] = [costs.inline, costs.threads].map((line) => costOf(line, batches.length, rows));
     return here! <= there! ? inline : this.#threads;
   }
@@ -126,33 +129,39 @@ async function bytesOf(files: readonly ExpertFile[]): Promise<number> {
 
 async function measured(inline: ExpertBackend, threads: ExpertBackend): Promise<Here> {
   const batches = Math.max(2, BATCHES_PER_LANE * threads.lanes().length);
-  const costs = { inline: await costsOf(inline, batches), threads: await costsOf(threads, batches) };
-  return { inline, costs };
+  let rows = FIRST_ROWS;
+  while (rows < MOST_ROWS && (await typicalMs(inline, batches, rows)) < ENOUGH_MS) rows *= 2;
+  const sizes = { batches, rows };
+  return { inline, costs: { inline: await costsOf(inline, sizes), threads: await costsOf(threads, sizes) } };
 }
 
-async function costsOf(backend: ExpertBackend, batches: number): Promise<CostLine> {
+async function costsOf(
+  backend: ExpertBackend,
+  { batches, rows }: { batches: number; rows: number },
+): Promise<CostLine> {
   const [oneMs, batchesMs, rowsMs] = [
     await typicalMs(backend, 1, 1),
     await typicalMs(backend, batches, 1),
-    await typicalMs(backend, batches, ROWS),
+    await typicalMs(backend, batches, rows),
   ];
-  return fitCosts({ batches, rows: ROWS, oneMs, batchesMs, rowsMs });
+  return fitCosts({ batches, rows, oneMs, batchesMs, rowsMs });
 }
 
-/** The median of some calls, each of the experts that come next: weights come from as far away as they do later. */
+/**
+ * The lower quartile of some calls, which others who use the machine move least; each of the experts that come next, so
+ * that weights come from as far away as they do later.
+ */
 async function typicalMs(backend: ExpertBackend, batches: number, rows: number): Promise<number> {
+  const x = new Float32Array(rows * backend.hidden);
   const readings: number[] = [];
   const from = performance.now();
   for (let i = 0; i < READINGS && (i < 3 || performance.now() - from < READING_MS); i++) {
-    const call = Array.from({ length: batches }, (_, b) => ({
-      expert: (i * batches + b) % backend.experts,
-      rows,
-      gather: (into: Float32Array, offset: number) =>
-        void into.fill(0, offset, offset + rows * backend.hidden),
-    }));
+    const call = Array.from({ length: batches }, (_, b) =>
+      wholeBatch((i * batches + b) % backend.experts, x, backend.hidden),
+    );
     const started = performance.now();
     (await backend.run(call, { lend: true })).recycle?.();
     readings.push(performance.now() - started);
   }
-  return readings.sort((a, b) => a - b)[readings.length >> 1]!;
+  return readings.sort((a, b) => a - b)[readings.length >> 2]!;
 }

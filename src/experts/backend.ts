@@ -1,3 +1,5 @@
+import type { Matrix } from '../tensor.js';
+
 /** Where an expert's weights live once opened: `mapped` pages shared by all lanes (float32 only), or `packed` copies. */
 export type Residency = 'mapped' | 'packed';
 
@@ -9,17 +11,16 @@ export interface ExpertFile {
   readonly data?: readonly string[];
 }
 
-/** The rows of one expert in one layer call. */
+/** The rows of one expert in one layer call. Everything is read before `run` returns, and may be used again then. */
 export interface ExpertBatch {
   /** Index in the backend's list of experts. */
   readonly expert: number;
-  /** n: rows of this batch, at least 1. */
-  readonly rows: number;
-  /**
-   * Writes the n rows [n, H] into `into` from element `offset` on. Called once, before `run` returns, so that the memory
-   * behind it may be used again; not called for a call that is refused. `into` must not be kept: lanes write over it.
-   */
-  gather(into: Float32Array, offset: number): void;
+  /** Hidden states [*, H] that its rows are taken from; batches of one call may share them. */
+  readonly x: Matrix;
+  /** [n] rows of x, at least one. */
+  readonly rows: Int32Array;
+  /** [n] by what each row is multiplied before the expert gets it; by nothing where left out. */
+  readonly scales?: Float32Array;
 }
 
 export interface RunOptions {
@@ -44,7 +45,7 @@ export interface ExpertResults {
   readonly lost?: readonly number[];
   /** Gives the memory of lent outputs back for later calls; they must not be used any more then. */
   readonly recycle?: () => void;
-  /** Milliseconds: gathering rows, moving them to and from lanes, and the ONNX calls of the busiest lane. */
+  /** Milliseconds: handing rows over, moving them to and from lanes, and the busiest lane, with the gathering it does. */
   readonly timing: { readonly gatherMs: number; readonly transportMs: number; readonly computeMs: number };
 }
 

@@ -6,7 +6,7 @@ import type { LaneResult } from './lane.js';
 import { isStopped, type StopFlag } from './limits.js';
 import { answerAll, type Bell } from './line.js';
 import { type Answer, answer } from './remote-error.js';
-import { SharedCall, type SharedCallHandle } from './shared-call.js';
+import { copyValues, SharedCall, type SharedCallHandle } from './shared-call.js';
 import { duringTask, type GuardState, isEnding } from './thread-guard.js';
 
 /* What runs in a carrier thread: an inline backend, the task that opens it, and the work of calls. */
@@ -70,8 +70,9 @@ async function compute(
     if (!call.take(i, task)) continue;
     const started = performance.now();
     const piece = call.piece(i);
-    const place = call.rows(piece);
-    place.set(await experts.compute(places.get(piece.key)!, copied(place)));
+    const x = roomFor(piece.rows * experts.hidden);
+    call.gather(piece, x);
+    copyValues(await experts.compute(places.get(piece.key)!, x), call.y(piece));
     call.whole(i);
     done.batches++;
     done.rows += piece.rows;
@@ -81,11 +82,9 @@ async function compute(
   return done;
 }
 
-function copied(x: Float32Array): Float32Array {
-  if (room.length < x.length) room = new Float32Array(x.length);
-  const copy = room.subarray(0, x.length);
-  copy.set(x);
-  return copy;
+function roomFor(values: number): Float32Array {
+  if (room.length < values) room = new Float32Array(values);
+  return room.subarray(0, values);
 }
 
 function checkAlive(): void {

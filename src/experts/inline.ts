@@ -1,4 +1,5 @@
 import { TurnoutError } from '../errors.js';
+import { copyRows } from '../tensor.js';
 import type {
   BackendCall,
   ExpertBackend,
@@ -95,9 +96,9 @@ export class InlineBackend implements ExpertBackend {
   async #runAll(batches: readonly ExpertBatch[], stop: StopFlag | undefined): Promise<ExpertResults> {
     const started = performance.now();
     const inputs = batches.map((batch) => {
-      const rows = new Float32Array(batch.rows * this.hidden);
-      batch.gather(rows, 0);
-      return rows;
+      const x = new Float32Array(batch.rows.length * this.hidden);
+      copyRows(batch, x, 0);
+      return x;
     });
     const gathered = performance.now();
     const outputs: Float32Array[] = [];

@@ -1,16 +1,14 @@
 import { TurnoutError } from '../errors.js';
+import type { Matrix } from '../tensor.js';
 import type { ExpertBatch } from './backend.js';
 import type { Generation, Lane, LaneLoss, LaneResult } from './lane.js';
 import { isStopped, type StopFlag } from './limits.js';
 import type { Paces, Share } from './paces.js';
 import { type Piece, type Placement, pieceCost, spread, workCost } from './placement.js';
-import { SharedCall } from './shared-call.js';
+import { copyValues, SharedCall } from './shared-call.js';
 
 /** Lanes that may die under one and the same rows; then they are probably the reason. */
 const MAX_TRIES = 8;
-
-/** Values that are gathered before a thread has woken up: 256 KiB. */
-const SMALL_VALUES = 2 ** 16;
 
 /** What a lane throws that cannot give an expert; `drops` does without it. */
 const LOST_CODES: readonly string[] = ['TURNOUT_LANE_DIED', 'TURNOUT_EXPERT_LOST'];
@@ -42,7 +40,6 @@ export class LaneCall {
   /** What lanes computed, of tasks that came to their end. */
   readonly #shares: Share[] = [];
   #tasks = 0;
-  #gathered = 0;
   #open = 0;
 
   /** `take` gives memory of at least that many bytes. */
@@ -50,7 +47,7 @@ export class LaneCall {
     const { batches, generation, hidden } = parts;
     this.#parts = parts;
     this.#pieces = piecesOf(parts);
-    this.#rows = sumsOf(batches.map(({ rows }) => rows));
+    this.#rows = sumsOf(batches.map(({ rows }) => rows.length));
     const counts = batches.map(() => 0);
     for (const { batch } of this.#pieces) counts[batch]!++;
     this.#begins = sumsOf(counts);
@@ -59,8 +56,29 @@ export class LaneCall {
       first: this.#rows[batch]! + start,
       rows,
     }));
-    const memory = take(SharedCall.bytes({ pieces: pieces.length, rows: this.#rows.at(-1)!, hidden }));
-    this.#shared = SharedCall.layOut(memory, pieces, hidden);
+    const sources = sourcesOf(batches);
+    const sizes = {
+      pieces: pieces.length,
+      rows: this.#rows.at(-1)!,
+      sources: [...sources.keys()].reduce((sum, x) => sum + x.rows, 0),
+      hidden,
+      scaled: batches.some(({ scales }) => scales !== undefined),
+    };
+    this.#shared = SharedCall.layOut({ memory: take(SharedCall.bytes(sizes)), ...sizes }, pieces);
+    this.#handOver(sources);
+  }
+
+  /** Writes x, and which of its rows each row of the call is. */
+  #handOver(sources: ReadonlyMap<Matrix, number>): void {
+    const { x: place, indexes, scales: factors } = this.#shared;
+    for (const [x, first] of sources) copyValues(x.data, place.data.subarray(first * x.cols));
+    for (const [i, { x, rows, scales }] of this.#parts.batches.entries()) {
+      const [from, first] = [this.#rows[i]!, sources.get(x)!];
+      if (first === 0) indexes.set(rows, from);
+      else for (let r = 0; r < rows.length; r++) indexes[from + r] = first + rows[r]!;
+      if (scales) factors.set(scales, from);
+      else factors.fill(1, from, from + rows.length);
+    }
   }
 
   /** Whether no lane touches the memory any more. */
@@ -72,58 +90,25 @@ export class LaneCall {
     return this.#shared.handle.memory;
   }
 
-  /** When all rows were gathered, by `performance.now`. */
-  get gathered(): number {
-    return this.#gathered;
-  }
-
   /** Milliseconds that the busiest lane has computed. */
   get computeMs(): number {
     return this.#shares.reduce((most, { ms }) => Math.max(most, ms), 0);
   }
 
-  /** Gathers the rows and sends all lanes their pieces; resolves when all are computed or given up. All settle before it throws. */
+  /** Sends all lanes their pieces; resolves when all are computed or given up. All settle before it throws. */
   async run(): Promise<void> {
-    const rows = this.#rows.at(-1)!;
-    // A lane that has to wait for its rows is woken twice.
-    const small = rows * this.#parts.hidden <= SMALL_VALUES;
-    if (small) this.#gather();
-    const all = this.#send(
-      this.#pieces.map((_, i) => i),
-      1,
-    );
-    try {
-      if (!small) this.#gather();
-      this.#gathered = performance.now();
-    } finally {
-      await Promise.allSettled([all]);
-    }
-    await all;
+    const all = this.#pieces.map((_, i) => i);
+    await this.#send(all, 1);
     const { paces, stop } = this.#parts;
     // Of calls in which every lane came to its end.
     if (!isStopped(stop) && this.#shares.length === this.#tasks) paces.learn(this.#shares);
-  }
-
-  /** Writes x of all batches, while lanes compute those that are there. */
-  #gather(): void {
-    const { batches } = this.#parts;
-    try {
-      const x = this.#shared.rows({ first: 0, rows: this.#rows.at(-1)! });
-      for (const [i, batch] of batches.entries()) {
-        batch.gather(x, this.#rows[i]! * this.#parts.hidden);
-        this.#shared.ready(this.#rows[i + 1]!);
-      }
-    } catch (error) {
-      this.#shared.fail();
-      throw error;
-    }
   }
 
   /** y of a batch [rows, H]; undefined where a piece of it was given up. */
   output(batch: number): Float32Array | undefined {
     for (let i = this.#begins[batch]!; i < this.#begins[batch + 1]!; i++)
       if (!this.#shared.isWhole(i)) return undefined;
-    return this.#shared.rows({ first: this.#rows[batch]!, rows: this.#parts.batches[batch]!.rows });
+    return this.#shared.y({ first: this.#rows[batch]!, rows: this.#parts.batches[batch]!.rows.length });
   }
 
   /** Each lane gets those of `pieces` that are meant for it, and may take others that it holds once it has done them. */
@@ -225,7 +210,8 @@ function piecesOf({ batches, generation, busy, paces }: LaneCallParts): HomePiec
     busy: lanes.map((lane) => busy.get(lane) ?? 0),
     paces: lanes.map((lane) => paces.of(lane)),
   };
-  return spread(batches, fit, loads)
+  const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
+  return spread(counts, fit, loads)
     .flatMap((pieces, lane) => pieces.map((piece) => ({ ...piece, lane })))
     .sort((a, b) => a.batch - b.batch || a.start - b.start);
 }
@@ -237,6 +223,18 @@ function soonest(expert: number, { lanes, placement, keys }: Generation): readon
   if (takes.every((when) => when === 'now')) return own;
   const when = takes.includes('now') ? 'now' : 'soon';
   return own.filter((_, i) => takes[i] === when);
+}
+
+/** Each matrix that rows are taken from, and where its rows begin among all of them. */
+function sourcesOf(batches: readonly ExpertBatch[]): Map<Matrix, number> {
+  const sources = new Map<Matrix, number>();
+  let rows = 0;
+  for (const { x } of batches) {
+    if (sources.has(x)) continue;
+    sources.set(x, rows);
+    rows += x.rows;
+  }
+  return sources;
 }
 
 function holds({ lanes, placement, keys }: Generation, lane: number, expert: number): boolean {

@@ -97,12 +97,13 @@ export class LanesBackend implements ExpertBackend {
   async #runAll(parts: LaneCallParts, lend: boolean): Promise<ExpertResults> {
     const started = performance.now();
     const call = new LaneCall(parts, (bytes) => this.#memory.take(bytes));
+    const handedOver = performance.now();
     await call.run();
     const lent = parts.batches.map((_, batch) => call.output(batch) ?? NOTHING);
     const lost = lent.flatMap((output, batch) => (output === NOTHING ? [batch] : []));
     const { computeMs } = call;
-    const transportMs = Math.max(0, performance.now() - call.gathered - computeMs);
-    const timing = { gatherMs: call.gathered - started, transportMs, computeMs };
+    const transportMs = Math.max(0, performance.now() - handedOver - computeMs);
+    const timing = { gatherMs: handedOver - started, transportMs, computeMs };
     const recycle = once(() => {
       if (call.over) this.#memory.give(call.memory);
     });

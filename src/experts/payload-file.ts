@@ -43,14 +43,9 @@ export class PayloadFile {
     }
   }
 
-  /** Whether it has this many bytes. */
-  holds(bytes: number): boolean {
-    return fstatSync(this.#fd).size >= bytes;
-  }
-
   /** Fills `into` from byte `position` on; false where there is less, and `into` is as it was. */
   read(into: Uint8Array, position = 0): boolean {
-    if (!this.holds(position + into.length)) return false;
+    if (fstatSync(this.#fd).size < position + into.length) return false;
     for (let at = 0; at < into.length; ) {
       const count = readSync(this.#fd, into, at, into.length - at, position + at);
       if (count === 0) return false;

@@ -23,13 +23,13 @@ export interface Held {
 
 /** Rows of some experts, as a process computes them together. */
 export interface LinkWork {
-  /** x [n, H] of each, which may be shared with other threads. y takes its place once all of it has come. */
+  /** x [n, H] of each, whose place y takes; it may be shared with other threads. */
   readonly batches: readonly { readonly key: number; readonly x: Float32Array }[];
   /** Absent where nothing can stop the call. */
   readonly stop?: StopFlag;
 }
 
-/** `batches` are fewer than were asked for where it was stopped: x is as it came then. */
+/** `batches` are fewer than were asked for where it was stopped: there is no y then. */
 export interface Ran extends LaneResult {
   readonly memory: ProcessMemory;
 }
@@ -204,14 +204,11 @@ export class ProcessLink {
     else due.resolve(answer);
   }
 
-  /** y into the place of x; until all of it is there, x stays as it came. */
-  #read(run: Run, payload: ArrayBuffer): void {
-    const { parts, at } = run;
-    const whole = at === undefined || this.#file!.holds(endOf({ ...run, at }));
+  #read({ parts, at }: Run, payload: ArrayBuffer): void {
     let from = at ?? 0;
     for (const part of parts) {
       if (at === undefined) part.set(new Float32Array(payload, from, part.length));
-      else if (!whole || !this.#file!.read(viewOf(part), from))
+      else if (!this.#file!.read(viewOf(part), from))
         throw invalid('ran: expected y in shared memory, got less');
       from += part.byteLength;
     }

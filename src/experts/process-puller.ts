@@ -61,7 +61,11 @@ export class Puller {
   async #compute(part: readonly number[]): Promise<void> {
     const { stop, call } = this.#task;
     const pieces = part.map((i) => this.#call.piece(i));
-    const batches = pieces.map((piece) => ({ key: piece.key, x: this.#call.rows(piece) }));
+    const batches = pieces.map((piece) => {
+      const x = this.#call.y(piece);
+      this.#call.gather(piece, x);
+      return { key: piece.key, x };
+    });
     const { memory, ...ran } = await this.#process.run({ batches, ...(stop && { stop }) }, call.hidden);
     this.#memory = memory;
     for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += ran[key];

@@ -1,11 +1,15 @@
+import { copyRows, type Matrix } from '../tensor.js';
+
 /*
- * The rows of one layer call in memory that the calling thread and its lanes share:
+ * One layer call in memory that the calling thread and its lanes share:
  *
- *   int32    READY, then for each piece its key, first row, rows and state
- *   float32  [rows, H] x of all batches; y of a piece takes the place of its x once it is whole
+ *   int32    FAILED, then for each piece its key, first row, rows and state
+ *   int32    [A] the row of x that each row of the call is
+ *   float32  [A] by what each is multiplied, where they are scaled
+ *   float32  [X, H] x, written before lanes are told
+ *   float32  [A, H] y, written by them
  *
- * The caller gathers while lanes compute what is there already. A piece is computed by the task that changes its state
- * from FREE to its own number; no other touches its rows.
+ * A piece is computed by the task that changes its state from FREE to its own number; no other touches its y.
  */
 
 /** Rows of one expert, in the memory of a call. */
@@ -16,20 +20,26 @@ export interface SharedPiece {
   readonly rows: number;
 }
 
-/** What of a call is sent to a lane. */
-export interface SharedCallHandle {
-  readonly memory: SharedArrayBuffer;
+export interface SharedCallSizes {
   readonly pieces: number;
+  /** A: rows of all pieces. */
+  readonly rows: number;
+  /** X: rows that they are taken from. */
+  readonly sources: number;
   /** H */
   readonly hidden: number;
+  readonly scaled: boolean;
 }
 
-/** Rows whose x is there; FAILED where the caller could not gather. */
-const READY = 0;
+/** What of a call is sent to a lane. */
+export interface SharedCallHandle extends SharedCallSizes {
+  readonly memory: SharedArrayBuffer;
+}
+
+const FAILED = 0;
 const HEAD = 1;
 const FIELDS = 4;
 const [KEY, FIRST, ROWS, STATE] = [0, 1, 2, 3] as const;
-const FAILED = -1;
 /** States beside the numbers of tasks. */
 const FREE = 0;
 const WHOLE = -1;
@@ -37,23 +47,31 @@ const ALIGN = 64;
 
 export class SharedCall {
   readonly handle: SharedCallHandle;
+  /** The caller's to write before lanes are told; `scales` is empty where rows are not scaled. */
+  readonly indexes: Int32Array;
+  readonly scales: Float32Array;
+  readonly x: Matrix;
   readonly #words: Int32Array;
-  readonly #start: number;
+  readonly #y: number;
 
   constructor(handle: SharedCallHandle) {
+    const { memory, pieces, rows, sources, hidden, scaled } = handle;
+    const at = placesOf(handle);
     this.handle = handle;
-    this.#words = new Int32Array(handle.memory, 0, HEAD + handle.pieces * FIELDS);
-    this.#start = headBytes(handle.pieces);
+    this.#words = new Int32Array(memory, 0, HEAD + pieces * FIELDS);
+    this.indexes = new Int32Array(memory, at.indexes, rows);
+    this.scales = new Float32Array(memory, at.scales, scaled ? rows : 0);
+    this.x = { rows: sources, cols: hidden, data: new Float32Array(memory, at.x, sources * hidden) };
+    this.#y = at.y;
   }
 
-  /** Bytes of a call. */
-  static bytes({ pieces, rows, hidden }: { pieces: number; rows: number; hidden: number }): number {
-    return headBytes(pieces) + rows * hidden * Float32Array.BYTES_PER_ELEMENT;
+  static bytes(sizes: SharedCallSizes): number {
+    return placesOf(sizes).end;
   }
 
   /** Makes a call of memory that may hold anything. */
-  static layOut(memory: SharedArrayBuffer, pieces: readonly SharedPiece[], hidden: number): SharedCall {
-    const call = new SharedCall({ memory, pieces: pieces.length, hidden });
+  static layOut(handle: SharedCallHandle, pieces: readonly SharedPiece[]): SharedCall {
+    const call = new SharedCall(handle);
     const words = call.#words;
     words.fill(0);
     for (const [i, { key, first, rows }] of pieces.entries()) {
@@ -71,36 +89,28 @@ export class SharedCall {
     return { key: words[at + KEY]!, first: words[at + FIRST]!, rows: words[at + ROWS]! };
   }
 
-  /** [rows, H] in place. */
-  rows({ first, rows }: { readonly first: number; readonly rows: number }): Float32Array<SharedArrayBuffer> {
+  /** Writes x of rows of the call into `into` [rows, H]. */
+  gather({ first, rows }: Omit<SharedPiece, 'key'>, into: Float32Array): void {
+    const of = <A extends Int32Array | Float32Array>(all: A) => all.subarray(first, first + rows) as A;
+    const scales = this.handle.scaled ? of(this.scales) : undefined;
+    copyRows({ x: this.x, rows: of(this.indexes), scales }, into, 0);
+  }
+
+  /** y [rows, H] of rows of the call, in place. */
+  y({ first, rows }: Omit<SharedPiece, 'key'>): Float32Array<SharedArrayBuffer> {
     const { memory, hidden } = this.handle;
-    const at = this.#start + first * hidden * Float32Array.BYTES_PER_ELEMENT;
-    return new Float32Array(memory, at, rows * hidden);
+    return new Float32Array(memory, this.#y + first * hidden * FLOAT_BYTES, rows * hidden);
   }
 
-  /** The caller's: x of the first `rows` rows is there. */
-  ready(rows: number): void {
-    Atomics.store(this.#words, READY, rows);
-    Atomics.notify(this.#words, READY);
-  }
-
-  /** The caller's: lanes take nothing any more. */
+  /** Nobody wants the rest: no piece is to be had any more. */
   fail(): void {
-    this.ready(FAILED);
+    Atomics.store(this.#words, FAILED, 1);
   }
 
-  /** A lane's: takes a piece for task number `task`, from 1 up, and waits for its x; false where it is not to be had. */
+  /** A lane's: takes a piece for task number `task`, from 1 up; false where it is not to be had. */
   take(i: number, task: number): boolean {
-    if (Atomics.load(this.#words, READY) === FAILED) return false;
-    if (Atomics.compareExchange(this.#words, this.#stateOf(i), FREE, task) !== FREE) return false;
-    const { first, rows } = this.piece(i);
-    for (;;) {
-      const ready = Atomics.load(this.#words, READY);
-      if (ready >= first + rows) return true;
-      if (ready === FAILED) return false;
-      // The caller gathers without a break, so this is a matter of microseconds.
-      Atomics.wait(this.#words, READY, ready);
-    }
+    if (Atomics.load(this.#words, FAILED) !== 0) return false;
+    return Atomics.compareExchange(this.#words, this.#stateOf(i), FREE, task) === FREE;
   }
 
   /** A lane's: y of a piece that it took is in place. */
@@ -108,12 +118,15 @@ export class SharedCall {
     Atomics.store(this.#words, this.#stateOf(i), WHOLE);
   }
 
-  /** The caller's: whether y of a piece is there. */
   isWhole(i: number): boolean {
     return Atomics.load(this.#words, this.#stateOf(i)) === WHOLE;
   }
 
-  /** The caller's, once task `task` will do no more: the pieces that it took and did not do are free again; x is as it came. */
+  isFree(i: number): boolean {
+    return Atomics.load(this.#words, this.#stateOf(i)) === FREE;
+  }
+
+  /** The caller's, once task `task` will do no more: the pieces that it took and did not do are free again. */
   release(task: number): number[] {
     const released: number[] = [];
     for (let i = 0; i < this.handle.pieces; i++) {
@@ -122,16 +135,31 @@ export class SharedCall {
     return released;
   }
 
-  isFree(i: number): boolean {
-    return Atomics.load(this.#words, this.#stateOf(i)) === FREE;
-  }
-
   #stateOf(i: number): number {
     return HEAD + i * FIELDS + STATE;
   }
 }
 
-function headBytes(pieces: number): number {
-  const bytes = (HEAD + pieces * FIELDS) * Int32Array.BYTES_PER_ELEMENT;
+const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
+
+/** Copies to memory that threads share, or from it, twice as fast as `set`. */
+export function copyValues(from: Float32Array, into: Float32Array): void {
+  bytesOf(from).copy(bytesOf(into));
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}
+
+/** Bytes at which each part begins. */
+function placesOf({ pieces, rows, sources, hidden, scaled }: SharedCallSizes) {
+  const indexes = aligned((HEAD + pieces * FIELDS) * Int32Array.BYTES_PER_ELEMENT);
+  const scales = aligned(indexes + rows * Int32Array.BYTES_PER_ELEMENT);
+  const x = aligned(scales + (scaled ? rows : 0) * FLOAT_BYTES);
+  const y = aligned(x + sources * hidden * FLOAT_BYTES);
+  return { indexes, scales, x, y, end: y + rows * hidden * FLOAT_BYTES };
+}
+
+function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGN) * ALIGN;
 }

@@ -1,4 +1,4 @@
-import type { Matrix } from '../tensor.js';
+import { copyRows, type Matrix } from '../tensor.js';
 import type { DispatchPlan } from './routing.js';
 
 /**
@@ -12,15 +12,8 @@ export function gatherRows(
   into: Float32Array,
   offset: number,
 ): void {
-  const { cols } = x;
-  let at = offset;
-  for (let a = plan.offsets[expert]!; a < plan.offsets[expert + 1]!; a++, at += cols) {
-    const from = plan.tokenIds[a]! * cols;
-    into.set(x.data.subarray(from, from + cols), at);
-    if (plan.weightsOn === 'input') scale(into, at, cols, plan.weights[a]!);
-  }
-}
-
-function scale(values: Float32Array, from: number, length: number, factor: number): void {
-  for (let i = from; i < from + length; i++) values[i] = values[i]! * factor;
+  const [first, end] = [plan.offsets[expert]!, plan.offsets[expert + 1]!];
+  const rows = plan.tokenIds.subarray(first, end);
+  const scales = plan.weightsOn === 'input' ? plan.weights.subarray(first, end) : undefined;
+  copyRows({ x, rows, scales }, into, offset);
 }

@@ -9,7 +9,9 @@ import type {
   ExpertResults,
   Residency,
 } from '#turnout/experts/backend.js';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openInline } from '#turnout/experts/inline.js';
+import { matrix, zeros } from '#turnout/tensor.js';
 import { normals, referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 export type OpenBackend = (
@@ -69,7 +71,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
       const rows = new Float32Array(HEAVY_ROWS * HEAVY.hidden).fill(0.1);
       return await use(
         opened,
-        heavy.files.map((_, expert) => batchOf(expert, rows, HEAVY.hidden)),
+        heavy.files.map((_, expert) => wholeBatch(expert, rows, HEAVY.hidden)),
       );
     }
 
@@ -114,7 +116,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
         const together = (await backend.run(batches)).outputs[0]!;
         for (const r of [0, 1, 350, 699]) {
           const row = inputs[0]!.subarray(r * SMALL.hidden, (r + 1) * SMALL.hidden);
-          const alone = (await backend.run([batchOf(2, row, SMALL.hidden)])).outputs[0]!;
+          const alone = (await backend.run([wholeBatch(2, row, SMALL.hidden)])).outputs[0]!;
           expect(bytesOf(alone)).toEqual(
             bytesOf(together.subarray(r * SMALL.hidden, (r + 1) * SMALL.hidden)),
           );
@@ -125,7 +127,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
         const { inputs, batches } = callOf([[1, 100]]);
         const clean = (await backend.run(batches)).outputs[0]!;
         inputs[0]![5 * SMALL.hidden + 3] = Number.NaN;
-        const dirty = (await backend.run([batchOf(1, inputs[0]!, SMALL.hidden)])).outputs[0]!;
+        const dirty = (await backend.run([wholeBatch(1, inputs[0]!, SMALL.hidden)])).outputs[0]!;
         const badRow = [5 * SMALL.hidden, 6 * SMALL.hidden] as const;
         expect(dirty.subarray(...badRow).every(Number.isNaN)).toBe(true);
         expect(bytesOf(dirty.subarray(0, badRow[0]))).toEqual(bytesOf(clean.subarray(0, badRow[0])));
@@ -171,66 +173,84 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
       right(0, kept);
     });
 
-    describe('gather', () => {
-      it('is called once a batch, before run returns', async () => {
-        const calls = [0, 0, 0];
-        const batches = [1, 300, 2].map((rows, i) => ({ expert: i, rows, gather: () => void calls[i]!++ }));
+    describe('rows', () => {
+      it('are read before run returns', async () => {
+        const { inputs, batches } = callOf([
+          [0, 5],
+          [1, 300],
+        ]);
+        const expected = inputs.map((x, expert) => referenceExpert(small, expert, x));
         const running = backend.run(batches);
-        expect(calls).toEqual([1, 1, 1]);
-        await running;
-        expect(calls).toEqual([1, 1, 1]);
+        for (const { x, rows } of batches) {
+          x.data.fill(Number.NaN);
+          rows.fill(0);
+        }
+        const { outputs } = await running;
+        for (const [i, y] of outputs.entries()) expect(worstError(y, expected[i]!)).toBeLessThan(TOLERANCE);
       });
 
-      it('that throws rejects its own call alone', async () => {
-        const { inputs, batches } = callOf([[0, 5]]);
-        const broken = {
-          expert: 1,
-          rows: 2,
-          gather: () => {
-            throw new Error('no such row');
-          },
-        };
-        const [bad, good] = await Promise.allSettled([
-          backend.run([...batches, broken]),
-          backend.run(batches),
+      it('are those of x that are named, times their scales', async () => {
+        const { inputs } = callOf([[0, 9]]);
+        const x = matrix(inputs[0]!, 9, SMALL.hidden);
+        const [first, second] = [Int32Array.of(8, 0, 8), Int32Array.of(3)];
+        const scales = Float32Array.of(1, 0.5, -2);
+        const { outputs } = await backend.run([
+          { expert: 2, x, rows: first, scales },
+          { expert: 4, x, rows: second },
         ]);
-        expect(bad).toMatchObject({ status: 'rejected', reason: { message: 'no such row' } });
-        if (good.status === 'rejected') throw good.reason;
-        expect(worstError(good.value.outputs[0]!, referenceExpert(small, 0, inputs[0]!))).toBeLessThan(
+        const named = (rows: Int32Array, factors?: Float32Array) =>
+          Float32Array.from({ length: rows.length * SMALL.hidden }, (_, i) => {
+            const [r, h] = [Math.floor(i / SMALL.hidden), i % SMALL.hidden];
+            return x.data[rows[r]! * SMALL.hidden + h]! * (factors?.[r] ?? 1);
+          });
+        expect(worstError(outputs[0]!, referenceExpert(small, 2, named(first, scales)))).toBeLessThan(
           TOLERANCE,
         );
+        expect(worstError(outputs[1]!, referenceExpert(small, 4, named(second)))).toBeLessThan(TOLERANCE);
       });
     });
 
     describe('bad calls', () => {
-      for (const expert of [-1, 6, 1.5, Number.NaN]) {
-        it(`refuses expert ${expert}`, async () => {
-          const gather = vi.fn();
-          const refused = backend.run([{ expert, rows: 1, gather }]);
-          await expect(refused).rejects.toMatchObject({
+      const x = zeros(4, SMALL.hidden);
+      const bad: Record<string, [Partial<ExpertBatch>, string]> = {
+        'no row': [{ rows: new Int32Array(0) }, 'at least one row, got 0'],
+        'a row before the first': [{ rows: Int32Array.of(0, -1) }, 'rows from 0 to 3, got -1'],
+        'a row past the last': [{ rows: Int32Array.of(4) }, 'rows from 0 to 3, got 4'],
+        'another H': [{ x: zeros(4, 7) }, `x [*, ${SMALL.hidden}], got [4, 7]`],
+        'too few scales': [{ scales: Float32Array.of(1, 2) }, '1 scales, one for each row, got 2'],
+        ...Object.fromEntries(
+          [-1, 6, 1.5, Number.NaN].map((expert) => [
+            `expert ${expert}`,
+            [{ expert }, `0 to 5, got ${expert}`],
+          ]),
+        ),
+      };
+      for (const [name, [part, message]] of Object.entries(bad)) {
+        it(`refuses ${name}`, async () => {
+          const batch = { expert: 0, x, rows: Int32Array.of(0), ...part };
+          await expect(backend.run([batch])).rejects.toMatchObject({
             code: 'TURNOUT_INPUT_INVALID',
-            details: { expert, experts: 6 },
+            message: expect.stringContaining(message),
+            details: { batch: 0 },
           });
-          expect(gather).not.toHaveBeenCalled();
         });
       }
-      for (const rows of [0, -1, 1.5, Number.NaN, Infinity, 2 ** 31]) {
-        it(`refuses ${rows} rows`, async () => {
-          const gather = vi.fn();
-          const refused = backend.run([{ expert: 0, rows, gather }]);
-          await expect(refused).rejects.toMatchObject({ code: 'TURNOUT_INPUT_INVALID' });
-          expect(gather).not.toHaveBeenCalled();
+
+      it('refuses more values than one call may have', async () => {
+        const rows = new Int32Array(2 ** 30 / SMALL.hidden + 1);
+        await expect(backend.run([{ expert: 0, x, rows }])).rejects.toMatchObject({
+          code: 'TURNOUT_INPUT_INVALID',
         });
-      }
+      });
     });
 
     describe('abort and deadline', () => {
       it('does nothing for a signal that is aborted already', async () => {
-        const gather = vi.fn();
         const reason = new Error('changed my mind');
-        const refused = backend.run([{ expert: 0, rows: 1, gather }], { signal: AbortSignal.abort(reason) });
+        const before = total(backend, 'rows');
+        const refused = backend.run(callOf([[0, 1]]).batches, { signal: AbortSignal.abort(reason) });
         await expect(refused).rejects.toMatchObject({ code: 'TURNOUT_ABORTED', cause: reason });
-        expect(gather).not.toHaveBeenCalled();
+        expect(total(backend, 'rows')).toBe(before);
       });
 
       it('settles at once when aborted in mid-call, computes no further experts, and goes on working', () =>
@@ -256,7 +276,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
           let computed: number = HEAVY.experts;
           for (let i = 0; i < 5 && computed === HEAVY.experts; i++) computed = await abortOnce();
           expect(computed).toBeLessThan(HEAVY.experts);
-          const rows = batchOf(0, new Float32Array(HEAVY.hidden), HEAVY.hidden);
+          const rows = wholeBatch(0, new Float32Array(HEAVY.hidden), HEAVY.hidden);
           expect((await heavyBackend.run([rows])).outputs[0]).toEqual(new Float32Array(HEAVY.hidden));
         }));
 
@@ -377,12 +397,7 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
 function callOf(load: readonly (readonly [expert: number, rows: number])[], seed = 7) {
   const random = normals(seed);
   const inputs = load.map(([, rows]) => Float32Array.from({ length: rows * SMALL.hidden }, random));
-  return { inputs, batches: load.map(([expert], i) => batchOf(expert, inputs[i]!, SMALL.hidden)) };
-}
-
-/** All of `rows` [n, H] for one expert. */
-export function batchOf(expert: number, rows: Float32Array, hidden: number): ExpertBatch {
-  return { expert, rows: rows.length / hidden, gather: (into, offset) => into.set(rows, offset) };
+  return { inputs, batches: load.map(([expert], i) => wholeBatch(expert, inputs[i]!, SMALL.hidden)) };
 }
 
 function total(backend: ExpertBackend, count: 'calls' | 'batches' | 'rows'): number {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openAuto } from '#turnout/experts/auto.js';
 import type { ExpertBackend } from '#turnout/experts/backend.js';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { costOf, fitCosts } from '#turnout/experts/cost-line.js';
 import { backendContract } from '../contracts/backend.contract.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
@@ -8,11 +9,8 @@ import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 backendContract('auto', (files, options) => openAuto(files, { ...options, lanes: 2 }));
 
 const HIDDEN = 64;
-const call = (expert: number, rows: number) => ({
-  expert,
-  rows,
-  gather: (into: Float32Array, offset: number) => void into.fill(0.1, offset, offset + rows * HIDDEN),
-});
+const call = (expert: number, rows: number) =>
+  wholeBatch(expert, new Float32Array(rows * HIDDEN).fill(0.1), HIDDEN);
 
 describe('a backend that chooses', () => {
   let set: TemporaryExperts;

@@ -4,9 +4,10 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it, vi } from 'vitest';
 import type { ExpertBackend } from '#turnout/experts/backend.js';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { openProcesses } from '#turnout/experts/processes.js';
-import { batchOf, bytesOf } from '../contracts/backend.contract.js';
+import { bytesOf } from '../contracts/backend.contract.js';
 import { temporaryFolder } from '../support/babel.js';
 import { temporaryExperts } from '../support/experts.js';
 import { childrenOf, openDescriptors, pidsOf, stateOf } from '../support/processes.js';
@@ -22,7 +23,7 @@ describe.skipIf(process.platform !== 'linux')('200 kills under load', () => {
     const set = await temporaryExperts({ experts: LANES, hidden: HIDDEN, inner: 128, activation: 'relu' });
     await using inline = await openInline(set.files);
     const x = new Float32Array(300 * HIDDEN).map((_, i) => Math.cos(i));
-    const batches = set.files.map((_, expert) => batchOf(expert, x, HIDDEN));
+    const batches = set.files.map((_, expert) => wholeBatch(expert, x, HIDDEN));
     const expected = (await inline.run(batches)).outputs.map((y) => bytesOf(y));
     const before = { children: childrenOf(process.pid) };
     // Where temporary files would come to lie, those of the processes too.

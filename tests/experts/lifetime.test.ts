@@ -24,7 +24,8 @@ describe.skipIf(process.platform !== 'linux')('expert processes and the process 
     const program = `
       import { openProcesses } from ${JSON.stringify(url)};
       const backend = await openProcesses(${JSON.stringify(set.files)}, { devices: ['cpu'] });
-      const heavy = [0, 1, 2, 3].map((expert) => ({ expert, rows: ${HEAVY_ROWS}, gather() {} }));
+      const x = { rows: 1, cols: ${HIDDEN}, data: new Float32Array(${HIDDEN}) };
+      const heavy = [0, 1, 2, 3].map((expert) => ({ expert, x, rows: new Int32Array(${HEAVY_ROWS}) }));
       const pids = backend.lanes().map((lane) => lane.process.pid);
       console.log(JSON.stringify(pids));
       ${script}`;

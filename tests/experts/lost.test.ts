@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { openProcesses, type ProcessesBackend, type ProcessesOptions } from '#turnout/experts/processes.js';
 import { MoeLayer } from '#turnout/moe-layer.js';
@@ -12,7 +13,7 @@ import { createRouter } from '#turnout/router/create.js';
 import { presetOptions } from '#turnout/router/presets.js';
 import { DROP_REASONS } from '#turnout/router/routing.js';
 import { matrix } from '#turnout/tensor.js';
-import { batchOf, bytesOf } from '../contracts/backend.contract.js';
+import { bytesOf } from '../contracts/backend.contract.js';
 import { normals, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { pidsOf, stateOf } from '../support/processes.js';
 
@@ -26,7 +27,7 @@ afterAll(() => set.remove());
 
 const open = (options: ProcessesOptions = {}) => openProcesses(set.files, options);
 const batch = (expert: number, rows = 4) =>
-  batchOf(expert, new Float32Array(rows * HIDDEN).fill(0.3), HIDDEN);
+  wholeBatch(expert, new Float32Array(rows * HIDDEN).fill(0.3), HIDDEN);
 const stop = (backend: ProcessesBackend, lane: number) => process.kill(pidsOf(backend)[lane]!, 'SIGSTOP');
 
 /** A backend of which one process, the first that has a call, never answers it. */
@@ -181,7 +182,7 @@ it('a poisoned call does not take the others with it for ever', async () => {
     oneProcessPer: 'device',
     replicas: 2,
   });
-  const poison = batchOf(0, new Float32Array(HIDDEN).fill(666), HIDDEN);
+  const poison = wholeBatch(0, new Float32Array(HIDDEN).fill(666), HIDDEN);
   const outcome = backend.run([poison]).catch((error: unknown) => error);
   await sleep(20);
   const innocent = backend.run([batch(1)]);

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openProcesses, type ProcessesOptions } from '#turnout/experts/processes.js';
-import { backendContract, batchOf } from '../contracts/backend.contract.js';
+import { backendContract } from '../contracts/backend.contract.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { childrenOf, pidsOf } from '../support/processes.js';
 
@@ -65,7 +66,8 @@ describe('processes', () => {
       ['cpu:0', 0, 2, 3],
     ]);
     expect(
-      (await backend.run([0, 1, 2, 3, 4].map((e) => batchOf(e, new Float32Array(HIDDEN), HIDDEN)))).outputs,
+      (await backend.run([0, 1, 2, 3, 4].map((e) => wholeBatch(e, new Float32Array(HIDDEN), HIDDEN))))
+        .outputs,
     ).toHaveLength(5);
   });
 
@@ -81,8 +83,8 @@ describe('processes', () => {
   it('tell what they are and have done', async () => {
     await using backend = await open(PER_DEVICE);
     const running = backend.run([
-      batchOf(0, new Float32Array(5 * HIDDEN), HIDDEN),
-      batchOf(2, new Float32Array(HIDDEN), HIDDEN),
+      wholeBatch(0, new Float32Array(5 * HIDDEN), HIDDEN),
+      wholeBatch(2, new Float32Array(HIDDEN), HIDDEN),
     ]);
     expect(backend.lanes()[0]).toMatchObject({ state: 'busy', queue: 1 });
     await running;

@@ -1,8 +1,9 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openProcesses } from '#turnout/experts/processes.js';
-import { batchOf } from '../contracts/backend.contract.js';
+
 import { temporaryExperts } from '../support/experts.js';
 
 describe('profile', () => {
@@ -12,7 +13,7 @@ describe('profile', () => {
       const profile = join(set.folder, 'profiles');
       await mkdir(profile);
       const backend = await openProcesses(set.files, { devices: ['cpu', 'cpu'], replicas: 2, profile });
-      await backend.run([batchOf(0, new Float32Array(8), 8)]);
+      await backend.run([wholeBatch(0, new Float32Array(8), 8)]);
       await backend.close();
       const files = (await readdir(profile, { recursive: true })).filter((name) => name.endsWith('.json'));
       expect(files).toHaveLength(2);

@@ -3,9 +3,10 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { openProcesses } from '#turnout/experts/processes.js';
-import { batchOf } from '../contracts/backend.contract.js';
+
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 const HIDDEN = 64;
@@ -58,7 +59,7 @@ describe('a process that breaks the rules of its link', () => {
         });
         // Many rows travel through shared memory, few through the link.
         const rows = SHARED.includes(fault) ? 256 : 1;
-        const call = [batchOf(0, new Float32Array(rows * HIDDEN).fill(0.5), HIDDEN)];
+        const call = [wholeBatch(0, new Float32Array(rows * HIDDEN).fill(0.5), HIDDEN)];
         await using inline = await openInline(set.files);
         const [expected] = (await inline.run(call)).outputs;
         expect((await backend.run(call)).outputs[0]).toEqual(expected);

@@ -1,34 +1,50 @@
-import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
-import { SharedCall } from '#turnout/experts/shared-call.js';
+import { copyValues, SharedCall } from '#turnout/experts/shared-call.js';
 
-const HIDDEN = 3;
+const SIZES = { pieces: 3, rows: 7, sources: 4, hidden: 3, scaled: true };
 const PIECES = [
   { key: 7, first: 0, rows: 2 },
   { key: 7, first: 2, rows: 1 },
   { key: 9, first: 3, rows: 4 },
 ];
 
+/** Memory of another call lies there still. */
 function makeCall(): SharedCall {
-  const bytes = SharedCall.bytes({ pieces: PIECES.length, rows: 7, hidden: HIDDEN });
-  const memory = new SharedArrayBuffer(bytes);
+  const memory = new SharedArrayBuffer(SharedCall.bytes(SIZES));
   new Uint8Array(memory).fill(0xff);
-  return SharedCall.layOut(memory, PIECES, HIDDEN);
+  return SharedCall.layOut({ memory, ...SIZES }, PIECES);
 }
 
 describe('the memory of a call', () => {
-  it('tells whoever it is handed to what its pieces are, and where', () => {
+  it('tells whoever it is handed to what its pieces are, and their rows', () => {
     const call = makeCall();
+    copyValues(
+      Float32Array.from({ length: 12 }, (_, i) => i),
+      call.x.data,
+    );
+    call.indexes.set([3, 0, 1, 2, 2, 2, 2]);
+    call.scales.set([1, 2, 1, 1, 1, 1, 10]);
     const other = new SharedCall(call.handle);
     expect(PIECES.map((_, i) => other.piece(i))).toEqual(PIECES);
-    call.rows({ first: 0, rows: 7 }).set(Array.from({ length: 7 * HIDDEN }, (_, i) => i));
-    expect([...other.rows(PIECES[1]!)]).toEqual([6, 7, 8]);
+    const x = new Float32Array(12);
+    other.gather(other.piece(0), x.subarray(0, 6));
+    expect([...x.subarray(0, 6)]).toEqual([9, 10, 11, 0, 2, 4]);
+    other.gather(other.piece(2), x);
+    expect([...x]).toEqual([6, 7, 8, 6, 7, 8, 6, 7, 8, 60, 70, 80]);
+  });
+
+  it('has room for y of each piece beside x', () => {
+    const call = makeCall();
+    call.x.data.fill(1);
+    call.indexes.fill(0);
+    for (const piece of PIECES) call.y(piece).fill(piece.first);
+    expect([...call.y({ first: 0, rows: 7 })]).toEqual([0, 0, 0, 0, 0, 0, 2, 2, 2, ...new Array(12).fill(3)]);
+    expect([...call.indexes]).toEqual(new Array(7).fill(0));
+    expect([...call.x.data]).toEqual(new Array(12).fill(1));
   });
 
   it('gives each piece to one task, and back where that one does no more', () => {
     const call = makeCall();
-    call.ready(7);
     expect([call.take(0, 1), call.take(0, 2), call.take(1, 2), call.take(2, 1)]).toEqual([
       true,
       false,
@@ -46,25 +62,5 @@ describe('the memory of a call', () => {
     const call = makeCall();
     call.fail();
     expect(call.take(0, 1)).toBe(false);
-  });
-
-  it('lets a task wait for the rows of its piece', async () => {
-    const call = makeCall();
-    const module = new URL('../../dist/src/experts/shared-call.js', import.meta.url).href;
-    const script = `
-      import { parentPort, workerData } from 'node:worker_threads';
-      const { SharedCall } = await import(${JSON.stringify(module)});
-      const call = new SharedCall(workerData);
-      parentPort.postMessage('begun');
-      const taken = call.take(2, 1);
-      parentPort.postMessage({ taken, x: call.rows(call.piece(2))[0] });`;
-    const url = new URL(`data:text/javascript,${encodeURIComponent(script)}`);
-    const worker = new Worker(url, { workerData: call.handle });
-    await once(worker, 'message');
-    const answered = once(worker, 'message');
-    call.ready(3);
-    call.rows(PIECES[2]!).fill(5);
-    call.ready(7);
-    expect(await answered).toEqual([{ taken: true, x: 5 }]);
   });
 });

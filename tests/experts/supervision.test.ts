@@ -5,10 +5,11 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnoutError } from '#turnout/errors.js';
 import type { ExpertBackend, ExpertBatch } from '#turnout/experts/backend.js';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openInline } from '#turnout/experts/inline.js';
 import type { LaneEvent } from '#turnout/experts/process-lane.js';
 import { openProcesses, type ProcessesOptions } from '#turnout/experts/processes.js';
-import { batchOf, bytesOf } from '../contracts/backend.contract.js';
+import { bytesOf } from '../contracts/backend.contract.js';
 import { normals, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { allReady, pidsOf, signal, stateOf } from '../support/processes.js';
 
@@ -33,7 +34,7 @@ const open = (options: ProcessesOptions = {}) =>
 function callOf(rows: number, experts = [0, 1, 2, 3], seed = rows): ExpertBatch[] {
   const random = normals(seed);
   return experts.map((expert) =>
-    batchOf(expert, Float32Array.from({ length: rows * HIDDEN }, random), HIDDEN),
+    wholeBatch(expert, Float32Array.from({ length: rows * HIDDEN }, random), HIDDEN),
   );
 }
 

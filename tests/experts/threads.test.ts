@@ -4,8 +4,10 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openThreads } from '#turnout/experts/threads.js';
-import { backendContract, batchOf } from '../contracts/backend.contract.js';
+import { matrix } from '#turnout/tensor.js';
+import { backendContract } from '../contracts/backend.contract.js';
 import { referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
 backendContract('threads', (files, options) => openThreads(files, { ...options, lanes: 2 }));
@@ -17,8 +19,9 @@ describe('each expert on one lane', () => {
 const HIDDEN = 64;
 /** Takes a tenth of a second or more on one lane. */
 const HEAVY_ROWS = 50_000;
-const heavy = () => [{ expert: 0, rows: HEAVY_ROWS, gather: () => {} }];
-const light = () => [batchOf(0, new Float32Array(HIDDEN), HIDDEN)];
+const X = matrix(new Float32Array(HIDDEN), 1, HIDDEN);
+const heavy = () => [{ expert: 0, x: X, rows: new Int32Array(HEAVY_ROWS) }];
+const light = () => [wholeBatch(0, new Float32Array(HIDDEN), HIDDEN)];
 
 describe('thread lanes', () => {
   let set: TemporaryExperts;
@@ -73,7 +76,7 @@ describe('thread lanes', () => {
       await using backend = await openThreads(set.files, options);
       expect(backend.lanes().map(({ experts }) => experts)).toEqual(held);
       const x = new Float32Array(HIDDEN).fill(0.5);
-      const batches = set.files.map((_, expert) => batchOf(expert, x, HIDDEN));
+      const batches = set.files.map((_, expert) => wholeBatch(expert, x, HIDDEN));
       for (const [e, y] of (await backend.run(batches)).outputs.entries()) {
         const expected = referenceExpert(set, e, x);
         for (const [i, value] of y.entries()) expect(value).toBeCloseTo(expected[i]!, 5);
@@ -90,7 +93,7 @@ describe('thread lanes', () => {
 
   it('share the rows of one busy expert', async () => {
     await using backend = await openThreads(set.files, { lanes: 4 });
-    await backend.run([{ expert: 2, rows: 4 * HEAVY_ROWS, gather: () => {} }]);
+    await backend.run([{ expert: 2, x: X, rows: new Int32Array(4 * HEAVY_ROWS) }]);
     const shares = backend.lanes().map(({ rows }) => rows / HEAVY_ROWS);
     expect(shares.reduce((sum, share) => sum + share)).toBe(4);
     // A thread that the system lets wait may have its part taken off it.
@@ -115,7 +118,7 @@ describe('thread lanes', () => {
       });
       expect((await backend.run(light())).outputs).toHaveLength(1);
       const four = await backend.run(
-        [0, 1, 2, 3].map((expert) => batchOf(expert, new Float32Array(HIDDEN), HIDDEN)),
+        [0, 1, 2, 3].map((expert) => wholeBatch(expert, new Float32Array(HIDDEN), HIDDEN)),
       );
       expect(four.outputs).toHaveLength(4);
       expect(backend.lanes()).toMatchObject([{ restarts: 0 }, { restarts: 1, state: 'ready' }]);
@@ -193,7 +196,8 @@ describe('thread lanes', () => {
       const program = `
         import { openThreads } from ${JSON.stringify(threadsUrl)};
         const backend = await openThreads(${JSON.stringify(set.files)}, { lanes: 2 });
-        const heavy = [{ expert: 0, rows: ${HEAVY_ROWS}, gather() {} }];
+        const x = { rows: 1, cols: ${HIDDEN}, data: new Float32Array(${HIDDEN}) };
+        const heavy = [{ expert: 0, x, rows: new Int32Array(${HEAVY_ROWS}) }];
         ${script}`;
       const args = ['--input-type=module', '--eval', program];
       const cwd = fileURLToPath(new URL('../..', import.meta.url));

@@ -4,9 +4,10 @@ import { cp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { openProcesses, type ProcessesBackend, type ProcessesOptions } from '#turnout/experts/processes.js';
-import { batchOf, bytesOf } from '../contracts/backend.contract.js';
+import { bytesOf } from '../contracts/backend.contract.js';
 import { temporaryFolder } from '../support/babel.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { allReady, childrenOf, pidsOf, signal } from '../support/processes.js';
@@ -41,7 +42,7 @@ async function expectations() {
   return { before: await run(old), after: await run(fresh) };
 }
 
-const all = () => [0, 1, 2, 3].map((expert) => batchOf(expert, x, HIDDEN));
+const all = () => [0, 1, 2, 3].map((expert) => wholeBatch(expert, x, HIDDEN));
 
 /** Calls back to back until `stop`; each must be wholly of one version of expert 1. */
 function load(backend: ProcessesBackend, { before, after }: Awaited<ReturnType<typeof expectations>>) {
@@ -50,7 +51,7 @@ function load(backend: ProcessesBackend, { before, after }: Awaited<ReturnType<t
   const caller = async () => {
     while (!stopped) {
       // Expert 1 twice: both parts of one call are of one version.
-      const { outputs } = await backend.run([...all(), batchOf(1, x, HIDDEN)], { timeoutMs: 10_000 });
+      const { outputs } = await backend.run([...all(), wholeBatch(1, x, HIDDEN)], { timeoutMs: 10_000 });
       const version = Buffer.compare(bytesOf(outputs[1]!), bytesOf(before[1]!)) === 0 ? 'before' : 'after';
       expect(outputs[1]).toEqual((version === 'before' ? before : after)[1]);
       expect(outputs[4]).toEqual(outputs[1]);

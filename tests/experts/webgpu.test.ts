@@ -1,9 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { wholeBatch } from '#turnout/experts/batches.js';
 import { openProcesses } from '#turnout/experts/processes.js';
 import { writeOnnxFile } from '#turnout/model/onnx-write.js';
-import { batchOf } from '../contracts/backend.contract.js';
+
 import { turnout } from '../support/cli.js';
 import { normals, referenceExpert, type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 import { NO_WEBGPU_ENV, WEBGPU_ENV, webgpuMissing } from '../support/webgpu.js';
@@ -60,7 +61,7 @@ describe.skipIf(webgpuMissing)('expert processes on webgpu', { timeout: 60_000 }
       const random = normals(3);
       for (const rows of [1, 7, 64]) {
         const x = [0, 1].map(() => Float32Array.from({ length: rows * HIDDEN }, random));
-        const { outputs } = await backend.run(x.map((own, expert) => batchOf(expert, own, HIDDEN)));
+        const { outputs } = await backend.run(x.map((own, expert) => wholeBatch(expert, own, HIDDEN)));
         for (const expert of [0, 1]) {
           const errors = referenceExpert(set, expert, x[expert]!).map((value, i) =>
             Math.abs(value - outputs[expert]![i]!),
