@@ -26,6 +26,8 @@ export interface StageTimes {
 export interface LayerCall extends Omit<RouterInput, 'logits' | 'layer'>, RunOptions {
   /** [T, E] gate outputs that are known already; the gate is not asked then. */
   readonly logits?: Matrix;
+  /** [T, H] to write y into, instead of a new matrix: for callers whose calls follow each other, it saves much collecting of garbage. */
+  readonly into?: Matrix;
   /** `report`: rows with NaN or infinite logits get no expert and stand in `routing.badRows`; `throw` is the default. */
   readonly badRows?: 'throw' | 'report';
 }
@@ -107,7 +109,8 @@ export class MoeLayer {
   async forward(x: Matrix, call: LayerCall = {}): Promise<LayerOutput> {
     const { router, backend, firstExpert = 0, shared = [] } = this.#parts;
     if (x.cols !== this.hidden) throw this.#shapeError(x);
-    const { signal, timeoutMs, badRows, logits: known, ...given } = call;
+    const { signal, timeoutMs, badRows, into, logits: known, ...given } = call;
+    if (into) this.#checkInto(into, x);
     const clock = new StageClock();
 
     const scored = known ? { logits: known } : await this.#score(x);
@@ -126,7 +129,10 @@ export class MoeLayer {
     clock.split(results.timing);
     const { routing, plan, outputs } = this.#answered({ routing: routed, plan: planned }, batches, results);
     const always = outputs.slice(outputs.length - shared.length);
-    const y = combine(plan, this.#byExpert(plan, x, outputs), this.hidden, always);
+    const y = combine(plan, this.#byExpert(plan, x, outputs), this.hidden, {
+      shared: always,
+      ...(into && { into }),
+    });
     results.recycle?.();
     clock.mark('combineMs');
 
@@ -196,6 +202,13 @@ export class MoeLayer {
   #lostError(expert: number): TurnoutError {
     const message = `${this.name}: every token needs the shared expert, number ${expert} of the backend, and no lane could run it`;
     return new TurnoutError('TURNOUT_EXPERT_LOST', message, { layer: this.index, expert });
+  }
+
+  #checkInto(into: Matrix, x: Matrix): void {
+    if (into.rows === x.rows && into.cols === this.hidden && into.data !== x.data) return;
+    const got = into.data === x.data ? 'x itself' : `[${into.rows}, ${into.cols}]`;
+    const message = `${this.name}: expected \`into\` [${x.rows}, ${this.hidden}], got ${got}`;
+    throw new TurnoutError('TURNOUT_SHAPE_MISMATCH', message, { expected: [x.rows, this.hidden], got });
   }
 
   #shapeError(x: Matrix): TurnoutError {

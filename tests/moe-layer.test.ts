@@ -180,6 +180,24 @@ describe('MoeLayer', () => {
     expect([...y.data.slice(0, H)]).toEqual(new Array(H).fill(0));
   });
 
+  it('writes y where it is told to', async () => {
+    await using layer = await openMoeLayer(
+      { gate: set.gateFile, experts: set.files.map(({ path }) => path), router: { preset: 'mixtral' } },
+      { backend: 'inline' },
+    );
+    const [first, second] = [hiddenStates(6), hiddenStates(6, 4)];
+    const into = matrix(new Float32Array(6 * H).fill(99), 6, H);
+    expect((await layer.forward(first, { into })).y).toBe(into);
+    close(into.data, mixtral(first));
+    await layer.forward(second, { into });
+    close(into.data, mixtral(second));
+    for (const other of [matrix(new Float32Array(5 * H), 5, H), first])
+      await expect(layer.forward(first, { into: other })).rejects.toMatchObject({
+        code: 'TURNOUT_SHAPE_MISMATCH',
+        message: expect.stringContaining('into'),
+      });
+  });
+
   it('refuses hidden states of another size, and an aborted call', async () => {
     const layer = new MoeLayer({ name: 'strict', index: 0, router: mixtralRouter(), backend });
     const wrong = matrix(new Float32Array(6), 2, 3);

@@ -6,15 +6,14 @@ import type { DispatchPlan } from './routing.js';
  * y[t] = sum over the kept assignments of t of weight * output: `outputs` has for each expert the results of its rows
  * [n,H] in plan order (empty where it had none) -> [T,H]. Then the outputs [T,H] of `shared` experts are added.
  * Float32 products and sums in plan order, whichever lane answered first, so every backend gives the same bits.
- * Weights on the input are in the rows already.
+ * Weights on the input are in the rows already. All of y is written over.
  */
 export function combine(
   plan: DispatchPlan,
   outputs: readonly Float32Array[],
   hidden: number,
-  shared: readonly Float32Array[] = [],
+  { shared = [], into: y = zeros(plan.tokens, hidden) }: CombineOptions = {},
 ): Matrix {
-  const y = zeros(plan.tokens, hidden);
   const rowsPerToken = plan.tokenIds.length / plan.tokens + shared.length + 1;
   const tokens = Math.max(1, Math.floor(BLOCK / (hidden * rowsPerToken)));
   let from = plan.offsets.subarray(0, plan.experts);
@@ -25,6 +24,13 @@ export function combine(
     from = to;
   }
   return y;
+}
+
+export interface CombineOptions {
+  /** Outputs [T,H] of experts that take every token with weight 1. */
+  readonly shared?: readonly Float32Array[];
+  /** [T,H] to write y into, instead of a new matrix. */
+  readonly into?: Matrix;
 }
 
 /** For each expert its first row, from `from` on, whose token is not before `end`: rows of an expert are in token order. */

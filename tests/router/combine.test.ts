@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { combine } from '#turnout/router/combine.js';
 import { planDispatch } from '#turnout/router/plan.js';
 import type { DispatchPlan } from '#turnout/router/routing.js';
+import { matrix } from '#turnout/tensor.js';
 import { plain, route } from '../support/routing.js';
 
 const f = Math.fround;
@@ -53,7 +54,7 @@ function call({
 }
 
 function check({ plan, outputs, H, shared }: ReturnType<typeof call>): void {
-  const y = combine(plan, outputs, H, shared).data;
+  const y = combine(plan, outputs, H, { shared }).data;
   expect(naive(plan, outputs, H, shared).findIndex((value, i) => !Object.is(value, y[i]))).toBe(-1);
 }
 
@@ -81,6 +82,13 @@ describe('combine', () => {
     expect([...combine(plan, [Float32Array.of(3, 5)], 2).data]).toEqual([0, 0, 6, 10]);
     const none = { ...plan, tokens: 0, tokenIds: new Int32Array(0), offsets: new Int32Array(2) };
     expect(combine(none, [new Float32Array(0)], 2)).toEqual({ rows: 0, cols: 2, data: new Float32Array(0) });
+  });
+
+  it('writes all of a matrix that it is given', () => {
+    const plan = planDispatch(route(plain(), [[Number.NaN], [2]]));
+    const into = matrix(new Float32Array(4).fill(99), 2, 2);
+    expect(combine(plan, [Float32Array.of(3, 5)], 2, { into })).toBe(into);
+    expect([...into.data]).toEqual([0, 0, 6, 10]);
   });
 
   it('passes what is not finite on to the token that it belongs to alone', () => {
