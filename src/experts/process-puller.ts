@@ -8,11 +8,12 @@ import { SharedCall } from './shared-call.js';
 /** What a process has at a time: one part that it computes, and one that waits there for its turn. */
 const DEPTH = 2;
 /** Cost below which a message of its own takes longer than it brings. */
-const MIN_PART_COST = 64;
+const MIN_PART_COST = 48;
 
 /**
- * Takes the pieces of one task and has a process compute them, part by part: each part has half of what is left, so that
- * others can take what a slow process has not begun, and the next one lies ready when one is answered.
+ * Takes the pieces of one task and has a process compute them, part by part: a small one to begin with, then half of what
+ * is left each time, so that others can take what a slow process has not begun. The next of its own parts lies ready
+ * when one is answered; those of others it takes when it has nothing to do.
  */
 export class Puller {
   readonly #process: ExpertProcess;
@@ -21,6 +22,8 @@ export class Puller {
   /** Those after `#next` are to be tried yet. */
   #next = 0;
   #left: number;
+  #parts = 0;
+  #inFlight = 0;
   #memory: Ran['memory'] | undefined;
   readonly #done = { batches: 0, rows: 0, computeMs: 0 };
 
@@ -39,21 +42,26 @@ export class Puller {
   }
 
   async #pull(): Promise<void> {
-    for (let part = this.#take(); part.length > 0; part = this.#take()) await this.#compute(part);
+    for (let part = this.#take(); part.length > 0; part = this.#take()) {
+      this.#inFlight++;
+      await this.#compute(part);
+      this.#inFlight--;
+    }
   }
 
-  /** The next pieces of half of the cost that is left. */
+  /** The next pieces; none where there are no more, or where it has enough to do with its own. */
   #take(): number[] {
-    const { pieces, task, stop } = this.#task;
-    const enough = Math.max(MIN_PART_COST, this.#left / 2);
+    const { pieces, task, own, stop } = this.#task;
+    if (this.#next >= own && this.#inFlight > 0) return [];
+    const enough = this.#parts++ === 0 ? MIN_PART_COST : Math.max(MIN_PART_COST, this.#left / 2);
     const part: number[] = [];
     for (let cost = 0; cost < enough && this.#next < pieces.length && !isStopped(stop); ) {
       const i = pieces[this.#next++]!;
-      const own = this.#costOf([i]);
-      if (this.#next <= this.#task.own) this.#left -= own;
+      const itsCost = this.#costOf([i]);
+      if (this.#next <= own) this.#left -= itsCost;
       if (!this.#call.take(i, task)) continue;
       part.push(i);
-      cost += own;
+      cost += itsCost;
     }
     return part;
   }
