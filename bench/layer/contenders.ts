@@ -1,11 +1,11 @@
 import { TurnoutError } from '../../src/errors.js';
-import { openAuto } from '../../src/experts/auto.js';
 import type { ExpertBackend, Residency } from '../../src/experts/backend.js';
 import { parseDevice } from '../../src/experts/device.js';
 import { openInline } from '../../src/experts/inline.js';
 import { openProcesses } from '../../src/experts/processes.js';
 import { openThreads } from '../../src/experts/threads.js';
 import { type Gate, openGate } from '../../src/gate.js';
+import { openBackend } from '../../src/model/open.js';
 import { MoeLayer, type StageTimes } from '../../src/moe-layer.js';
 import { matrix, zeros } from '../../src/tensor.js';
 import { openDenseMoe } from '../peers/dense-moe.js';
@@ -51,7 +51,10 @@ type Open = (options: OpenOptions) => Promise<LayerContender | Skipped>;
 
 /** How each contender is opened. */
 const OPEN: Readonly<Record<ContenderName, Open>> = {
-  auto: over('auto', ({ source, residency, lanes }) => openAuto(source.files, { residency, lanes })),
+  auto: over('auto', ({ source, residency, lanes }) => {
+    const paths = source.files.map(({ path }) => path);
+    return openBackend(paths, undefined, { backend: 'auto', residency, lanes });
+  }),
   inline: over('inline', ({ source, residency }) => openInline(source.files, { residency })),
   threads: over('threads', ({ source, residency, lanes }) => openThreads(source.files, { residency, lanes })),
   processes: openOnDevices,

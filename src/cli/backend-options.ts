@@ -63,7 +63,7 @@ async function processOptions(flags: BackendFlags): Promise<BackendOptions> {
   };
 }
 
-/** One lane for each device; threads and inline have the CPU alone. */
+/** One lane for each device; all but processes have the CPU alone. */
 function lanesOf({ backend, lanes, devices: list }: BackendFlags): number | undefined {
   if (list === undefined) return lanes;
   const devices = parseDevices(list).map(({ name }) => name);

@@ -12,7 +12,7 @@ import { type CostLine, costOf, fitCosts } from './cost-line.js';
 import { openInline } from './inline.js';
 import { openThreads, type ThreadsOptions } from './threads.js';
 
-/** Packed experts that are held once more, in this thread, only where all their files are not larger. */
+/** Experts are held once more, in this thread, only where all their files are not larger. */
 const MOST_COPIED_BYTES = 256 * 2 ** 20;
 
 /** Of the calls that are timed when it opens: rows of a batch are doubled until they are enough to tell what one takes. */
@@ -20,15 +20,18 @@ const FIRST_ROWS = 32;
 const MOST_ROWS = 1024;
 const ENOUGH_MS = 2;
 const BATCHES_PER_LANE = 2;
-/** Readings of each, and the time after which no more are taken. */
+/** Readings of each, and the time after which no more than the least are taken. */
+const FIRST_CALLS = 2;
+const LEAST_READINGS = 4;
 const READINGS = 50;
 const READING_MS = 15;
 
 /**
  * Opens experts in worker threads as `openThreads` does, and in this thread as well: each call goes where it will be over
  * sooner, by costs that are measured on these experts before this returns. So a call of a few rows of small experts
- * does not wait for other threads to wake, and blocks this one for no longer than that would take. Packed experts of more
- * than 256 MiB are held by the threads alone: waking them is little beside what those take. Throws what `openThreads` throws.
+ * does not wait for other threads to wake, and blocks this one for no longer than that would take. Experts of more than
+ * 256 MiB in all, with the external data that `files` name, are held by the threads alone: waking them is little beside
+ * what those take. Throws what `openThreads` throws.
  */
 export async function openAuto(
   files: readonly ExpertFile[],
@@ -37,7 +40,7 @@ export async function openAuto(
   const threads = await openThreads(files, options);
   try {
     const { residency, hidden } = threads;
-    if (residency === 'packed' && (await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend(threads);
+    if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
       return new AutoBackend(threads, await measured(inline, threads));
@@ -147,18 +150,17 @@ async function costsOf(
   return fitCosts({ batches, rows, oneMs, batchesMs, rowsMs });
 }
 
-/**
- * The lower quartile of some calls, which others who use the machine move least; each of the experts that come next, so
- * that weights come from as far away as they do later.
- */
+/** The lower quartile of some calls of the same experts, which others who use the machine move least; first calls make room and are none of them. */
 async function typicalMs(backend: ExpertBackend, batches: number, rows: number): Promise<number> {
   const x = new Float32Array(rows * backend.hidden);
+  const call = Array.from({ length: batches }, (_, b) => wholeBatch(b % backend.experts, x, backend.hidden));
   const readings: number[] = [];
+  for (let i = 0; i < FIRST_CALLS; i++) (await backend.run(call, { lend: true })).recycle?.();
   const from = performance.now();
-  for (let i = 0; i < READINGS && (i < 3 || performance.now() - from < READING_MS); i++) {
-    const call = Array.from({ length: batches }, (_, b) =>
-      wholeBatch((i * batches + b) % backend.experts, x, backend.hidden),
-    );
+  while (
+    readings.length < LEAST_READINGS ||
+    (readings.length < READINGS && performance.now() - from < READING_MS)
+  ) {
     const started = performance.now();
     (await backend.run(call, { lend: true })).recycle?.();
     readings.push(performance.now() - started);

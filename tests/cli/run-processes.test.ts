@@ -101,7 +101,7 @@ describe('turnout run refuses', { timeout: 60_000 }, () => {
     [
       ['--devices', 'cpu:0'],
       'TURNOUT_OPTIONS_INVALID',
-      /^--devices: threads .* cpu:0 needs --backend processes$/,
+      /^--devices: auto .* cpu:0 needs --backend processes$/,
     ],
     [
       ['--backend', 'inline', '--devices', 'cuda:0'],
@@ -122,7 +122,7 @@ describe('turnout run refuses', { timeout: 60_000 }, () => {
     ].map(([flag, value]): [string[], string, RegExp] => [
       [flag!, value!],
       'TURNOUT_OPTIONS_INVALID',
-      new RegExp(`^${flag}: needs --backend processes, got threads$`),
+      new RegExp(`^${flag}: needs --backend processes, got auto$`),
     ]),
   ];
   it.each(cases)('%j: %s', async (flags, code, message) => {

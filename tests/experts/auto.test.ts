@@ -23,15 +23,19 @@ describe('a backend that chooses', () => {
   const rowsOf = (backend: ExpertBackend) => backend.lanes().map(({ rows }) => rows);
 
   it('computes one row of a small expert in this thread, and many on the lanes', async () => {
-    await using backend = await openAuto(set.files, { lanes: 2 });
-    expect(rowsOf(backend)).toEqual([0, 0, 0]);
-    await backend.run([call(1, 1)]);
-    expect(rowsOf(backend)).toEqual([0, 0, 1]);
-    await backend.run([0, 1, 2, 3].map((expert) => call(expert, 4000)));
-    const [first, second, here] = rowsOf(backend);
-    expect(here).toBe(1);
-    expect(first! + second!).toBe(16_000);
-  });
+    const choices = async () => {
+      await using backend = await openAuto(set.files, { lanes: 2 });
+      expect(rowsOf(backend)).toEqual([0, 0, 0]);
+      await backend.run([call(1, 1)]);
+      expect(rowsOf(backend)).toEqual([0, 0, 1]);
+      await backend.run([0, 1, 2, 3].map((expert) => call(expert, 4000)));
+      const [first, second, here] = rowsOf(backend);
+      expect(first! + second! + here!).toBe(16_001);
+      return here === 1;
+    };
+    // While others have the second core, two lanes are no faster than one thread.
+    await expect.poll(choices, { timeout: 60_000 }).toBe(true);
+  }, 70_000);
 
   it('takes the options of threads', async () => {
     await using backend = await openAuto(set.files, { lanes: 2, replicas: 1, residency: 'mapped' });

@@ -28,7 +28,7 @@ export const benchServerCommand = new Command('server')
   .option('--rounds <number>', 'readings of each contender', number, 3)
   .option('--overload', 'also ten times the load that the server can bear')
   .option('--minutes <number>', 'minutes of overload, from 2', number, 4)
-  .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('inline'))
+  .addOption(new Option('--backend <name>', 'where experts run').choices(BACKENDS).default('auto'))
   .addOption(
     new Option('--residency <kind>', 'of the weights').choices(['packed', 'mapped']).default('packed'),
   )
