@@ -8,7 +8,7 @@ import type {
   LaneStats,
 } from './backend.js';
 import { wholeBatch } from './batches.js';
-import { type CostLine, costOf, fitCosts } from './cost-line.js';
+import { type CallCosts, costsOf, msHere, msOnLanes } from './call-costs.js';
 import { openInline } from './inline.js';
 import { openThreads, type ThreadsOptions } from './threads.js';
 
@@ -59,7 +59,7 @@ const COUNTS = ['calls', 'batches', 'rows', 'computeMs'] as const;
 /** The experts in this thread, and what calls take here and on the lanes. */
 interface Here {
   readonly inline: ExpertBackend;
-  readonly costs: { readonly inline: CostLine; readonly threads: CostLine };
+  readonly costs: CallCosts;
 }
 
 /** Lanes for what is worth waking them, this thread for the rest. */
@@ -97,8 +97,8 @@ class AutoBackend implements ExpertBackend {
     const { inline, costs } = this.#here;
     let rows = 0;
     for (const batch of batches) rows += batch.rows.length;
-    const [here, there] = [costs.inline, costs.threads].map((line) => costOf(line, batches.length, rows));
-    return here! <= there! ? inline : this.#threads;
+    const here = msHere(costs, batches.length, rows);
+    return here <= msOnLanes(costs, batches.length, rows) ? inline : this.#threads;
   }
 
   lanes(): readonly LaneStats[] {
@@ -131,23 +131,20 @@ async function bytesOf(files: readonly ExpertFile[]): Promise<number> {
 }
 
 async function measured(inline: ExpertBackend, threads: ExpertBackend): Promise<Here> {
-  const batches = Math.max(2, BATCHES_PER_LANE * threads.lanes().length);
+  const lanes = threads.lanes().length;
+  const batches = Math.max(2, BATCHES_PER_LANE * lanes);
   let rows = FIRST_ROWS;
-  while (rows < MOST_ROWS && (await typicalMs(inline, batches, rows)) < ENOUGH_MS) rows *= 2;
-  const sizes = { batches, rows };
-  return { inline, costs: { inline: await costsOf(inline, sizes), threads: await costsOf(threads, sizes) } };
-}
-
-async function costsOf(
-  backend: ExpertBackend,
-  { batches, rows }: { batches: number; rows: number },
-): Promise<CostLine> {
-  const [oneMs, batchesMs, rowsMs] = [
-    await typicalMs(backend, 1, 1),
-    await typicalMs(backend, batches, 1),
-    await typicalMs(backend, batches, rows),
-  ];
-  return fitCosts({ batches, rows, oneMs, batchesMs, rowsMs });
+  let rowsMs = await typicalMs(inline, batches, rows);
+  while (rows < MOST_ROWS && rowsMs < ENOUGH_MS) {
+    rows *= 2;
+    rowsMs = await typicalMs(inline, batches, rows);
+  }
+  const few = async (backend: ExpertBackend) => ({
+    one: await typicalMs(backend, 1, 1),
+    batches: await typicalMs(backend, batches, 1),
+  });
+  const [here, there] = [{ ...(await few(inline)), rows: rowsMs }, await few(threads)];
+  return { inline, costs: costsOf({ lanes, batches, rows, here, there }) };
 }
 
 /** The lower quartile of some calls of the same experts, which others who use the machine move least; first calls make room and are none of them. */

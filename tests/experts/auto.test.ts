@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openAuto } from '#turnout/experts/auto.js';
 import type { ExpertBackend } from '#turnout/experts/backend.js';
 import { wholeBatch } from '#turnout/experts/batches.js';
-import { costOf, fitCosts } from '#turnout/experts/cost-line.js';
+import { costsOf, msHere, msOnLanes } from '#turnout/experts/call-costs.js';
 import { backendContract } from '../contracts/backend.contract.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
@@ -52,21 +52,41 @@ describe('a backend that chooses', () => {
 });
 
 describe('the costs of calls', () => {
+  const costs = { lanes: 2, batchMs: 0.5, rowMs: 0.02, wakeMs: 0.2, share: 0.6 };
+
   it('are those of the calls that they come from', () => {
-    const costs = { callMs: 0.2, batchMs: 0.5, rowMs: 0.03 };
-    const samples = { batches: 4, rows: 32 };
-    const fitted = fitCosts({
-      ...samples,
-      oneMs: costOf(costs, 1, 1),
-      batchesMs: costOf(costs, 4, 4),
-      rowsMs: costOf(costs, 4, 128),
-    });
-    for (const key of ['callMs', 'batchMs', 'rowMs'] as const)
-      expect(fitted[key]).toBeCloseTo(costs[key], 12);
+    const times = {
+      ...{ lanes: 2, batches: 4, rows: 32 },
+      here: { one: msHere(costs, 1, 1), batches: msHere(costs, 4, 4), rows: msHere(costs, 4, 128) },
+    };
+    const there = { one: times.here.one + 0.2, batches: 0.2 + 0.6 * times.here.batches };
+    const found = costsOf({ ...times, there });
+    for (const key of ['lanes', 'batchMs', 'rowMs', 'wakeMs', 'share'] as const)
+      expect(found[key]).toBeCloseTo(costs[key], 12);
   });
 
-  it('are never less than nothing', () => {
-    const { callMs, batchMs, rowMs } = fitCosts({ batches: 4, rows: 32, oneMs: 5, batchesMs: 3, rowsMs: 2 });
-    expect(Math.min(callMs, batchMs, rowMs)).toBeGreaterThanOrEqual(0);
+  it('are none that only noise can have made', () => {
+    const here = { one: 5, batches: 3, rows: 2 };
+    const { batchMs, rowMs, wakeMs, share } = costsOf({
+      ...{ lanes: 4, batches: 8, rows: 32, here },
+      there: { one: 1, batches: 100 },
+    });
+    expect(Math.min(batchMs, rowMs, wakeMs)).toBeGreaterThanOrEqual(0);
+    expect(share).toBe(1);
+  });
+
+  it('send what lanes can share to them, and nothing else', () => {
+    const faster = (batches: number, rows: number) =>
+      msOnLanes(costs, batches, rows) < msHere(costs, batches, rows) ? 'lanes' : 'here';
+    expect([faster(1, 1), faster(1, 16), faster(1, 64), faster(2, 2), faster(8, 8)]).toEqual([
+      'here',
+      'here',
+      'lanes',
+      'lanes',
+      'lanes',
+    ]);
+    const small = { ...costs, batchMs: 0.01, rowMs: 0.001 };
+    expect(msOnLanes(small, 8, 8)).toBeGreaterThan(msHere(small, 8, 8));
+    expect(msOnLanes(small, 8, 2000)).toBeLessThan(msHere(small, 8, 2000));
   });
 });
