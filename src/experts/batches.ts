@@ -21,6 +21,9 @@ export function checkBatches(
     const { expert, rows, x, scales } = batch;
     if (!Number.isInteger(expert) || expert < 0 || expert >= experts)
       throw invalid(i, batch, `an expert from 0 to ${experts - 1}`, expert, { experts });
+    if (!(x?.data instanceof Float32Array))
+      throw invalid(i, batch, 'x to be a matrix {rows, cols, data}', kindOf(x));
+    if (!(rows instanceof Int32Array)) throw invalid(i, batch, 'rows to be an Int32Array', kindOf(rows));
     if (x.cols !== hidden) throw invalid(i, batch, `x [*, ${hidden}]`, `[${x.rows}, ${x.cols}]`);
     if (rows.length < 1) throw invalid(i, batch, 'at least one row', rows.length);
     for (let r = 0; r < rows.length; r++)
@@ -50,4 +53,8 @@ function invalid(
     rows: rows.length,
     ...details,
   });
+}
+
+function kindOf(value: unknown): string {
+  return typeof value === 'object' && value !== null ? value.constructor.name : String(value);
 }

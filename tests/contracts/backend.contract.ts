@@ -213,6 +213,8 @@ export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend):
     describe('bad calls', () => {
       const x = zeros(4, SMALL.hidden);
       const bad: Record<string, [Partial<ExpertBatch>, string]> = {
+        'no x': [{ x: undefined as never }, 'x to be a matrix {rows, cols, data}, got undefined'],
+        'a number of rows': [{ rows: 3 as never }, 'rows to be an Int32Array, got 3'],
         'no row': [{ rows: new Int32Array(0) }, 'at least one row, got 0'],
         'a row before the first': [{ rows: Int32Array.of(0, -1) }, 'rows from 0 to 3, got -1'],
         'a row past the last': [{ rows: Int32Array.of(4) }, 'rows from 0 to 3, got 4'],
