@@ -51,3 +51,8 @@ export function copyRows({ x, rows, scales }: RowChoice, into: Float32Array, off
 function scale(values: Float32Array, from: number, length: number, factor: number): void {
   for (let i = from; i < from + length; i++) values[i] = values[i]! * factor;
 }
+
+/** The same memory as bytes. */
+export function bytesIn({ buffer, byteOffset, byteLength }: Float32Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
+}

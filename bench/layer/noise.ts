@@ -32,13 +32,25 @@ function idleSpread(): number {
   return percentile(samples, 0.9) / percentile(samples, 0.1);
 }
 
-/** From p10 to p90 a quiet machine stays within this. */
-const QUIET = 1.3;
+/** From p10 to p90, and from the least to the most of a few readings, a quiet machine stays within this. */
+export const QUIET = 1.3;
 /** A reading takes 20 ms or more: a coarser clock tells it to less than 1 %. */
 const FINE_MS = 0.2;
 
 /** Shares of the floor above this are no rounding. */
 const ABOVE_FLOOR = 1.1;
+
+/** What was doubtful before the run; `short` are the times that a coarse clock tells little of. */
+export function idleNotes({ clockStepMs, idle }: Report['noise'], short: string): string[] {
+  const notes: string[] = [];
+  if (clockStepMs > FINE_MS)
+    notes.push(`The clock is coarse: it steps by ${clockStepMs.toFixed(2)} ms. ${short} tell little.`);
+  if (idle > QUIET)
+    notes.push(
+      `The machine was noisy before the run: one calculation took up to ${idle.toFixed(1)} times as long.`,
+    );
+  return notes;
+}
 
 export interface NoiseParts {
   readonly noise: Report['noise'];
@@ -50,15 +62,7 @@ export interface NoiseParts {
 
 /** What makes the figures of a run doubtful, in words; nothing on a quiet machine with a fine clock. */
 export function noiseNotes({ noise, lanes, loadAverage, loadAverageAfter, shapes }: NoiseParts): string[] {
-  const notes: string[] = [];
-  if (noise.clockStepMs > FINE_MS)
-    notes.push(
-      `The clock is coarse: it steps by ${noise.clockStepMs.toFixed(2)} ms. Times of small calls tell little.`,
-    );
-  if (noise.idle > QUIET)
-    notes.push(
-      `The machine was noisy before the run: one calculation took up to ${noise.idle.toFixed(1)} times as long.`,
-    );
+  const notes = idleNotes(noise, 'Times of small calls');
   const load = Math.max(loadAverage[0]!, loadAverageAfter[0]!);
   if (load > lanes + 0.5)
     notes.push(

@@ -1,5 +1,6 @@
 import Type, { type Static } from 'typebox';
 import { checker } from '../../src/schema.js';
+import { runFields } from '../support/run-fields.js';
 
 const spread = {
   medianMs: Type.Number(),
@@ -82,12 +83,7 @@ export const Report = Type.Object({
   version: Type.Literal(1),
   notes: Type.Array(Type.String()),
   settings: Type.Record(Type.String(), Type.Unknown()),
-  date: Type.String(),
-  seconds: Type.Number(),
-  hardware: Type.Record(Type.String(), Type.Unknown()),
-  versions: Type.Record(Type.String(), Type.String()),
-  loadAverage: Type.Array(Type.Number()),
-  loadAverageAfter: Type.Array(Type.Number()),
+  ...runFields,
   noise: Type.Object({
     clockStepMs: Type.Number({ description: 'The smallest step that the clock makes.' }),
     idle: Type.Number({

@@ -1,5 +1,6 @@
 import Type, { type Static } from 'typebox';
 import { checker } from '../../src/schema.js';
+import { runFields } from '../support/run-fields.js';
 
 const Counts = Type.Record(Type.String(), Type.Number());
 const Nullable = Type.Union([Type.Number(), Type.Null()]);
@@ -121,12 +122,7 @@ export const Report = Type.Object({
     tried: Type.Integer({ description: 'Combinations that were looked at.' }),
     refused: Type.Integer({ description: 'Those that cannot be.' }),
   }),
-  date: Type.String(),
-  seconds: Type.Number(),
-  hardware: Type.Record(Type.String(), Type.Unknown()),
-  versions: Type.Record(Type.String(), Type.String()),
-  loadAverage: Type.Array(Type.Number()),
-  loadAverageAfter: Type.Array(Type.Number()),
+  ...runFields,
   reference: Spread(
     'Milliseconds of the first call of the first rule, measured again and again through the run: the noise of the machine.',
   ),

@@ -1,7 +1,8 @@
 import Type, { type Static } from 'typebox';
 import { checker } from '../../src/schema.js';
-import type { measureNoise } from '../layer/noise.js';
+import { idleNotes, type measureNoise, QUIET } from '../layer/noise.js';
 import type { environment } from './measure.js';
+import { runFields } from './run-fields.js';
 
 const Spread = Type.Object({ median: Type.Number(), least: Type.Number(), most: Type.Number() });
 
@@ -19,12 +20,7 @@ const Report = Type.Object({
   source: Type.Record(Type.String(), Type.Unknown()),
   settings: Type.Record(Type.String(), Type.Unknown()),
   notes: Type.Array(Type.String()),
-  date: Type.String(),
-  seconds: Type.Number(),
-  hardware: Type.Record(Type.String(), Type.Unknown()),
-  versions: Type.Record(Type.String(), Type.String()),
-  loadAverage: Type.Array(Type.Number()),
-  loadAverageAfter: Type.Array(Type.Number()),
+  ...runFields,
   rows: Type.Array(SpeedRow),
 });
 /** What `turnout bench startup --json`, `server` and `scale` write: rows of figures, each with its spread. */
@@ -43,9 +39,6 @@ function checkFormat(format: string) {
   return checker(schema, 'TURNOUT_INPUT_INVALID', '--compare');
 }
 
-/** Readings of the same kind that waver more than this tell little. */
-const QUIET = 1.3;
-
 export interface Doubts {
   /** From before the run. */
   readonly before: ReturnType<typeof environment>;
@@ -57,15 +50,7 @@ export interface Doubts {
 
 /** What makes the figures of a run doubtful, in words. */
 export function doubtsOf({ before, noise, loadAverageAfter, limits }: Doubts): string[] {
-  const notes: string[] = [];
-  if (noise.clockStepMs > COARSE_MS)
-    notes.push(
-      `The clock is coarse: it steps by ${noise.clockStepMs.toFixed(2)} ms. Short times tell little.`,
-    );
-  if (noise.idle > QUIET)
-    notes.push(
-      `The machine was noisy before the run: one calculation took up to ${noise.idle.toFixed(1)} times as long.`,
-    );
+  const notes = idleNotes(noise, 'Short times');
   const { cores } = before.hardware;
   // Only what computed before this run: its own load is in the average that follows.
   if (before.loadAverage[0]! > cores / 2)
@@ -79,8 +64,6 @@ export function doubtsOf({ before, noise, loadAverageAfter, limits }: Doubts): s
     );
   return notes;
 }
-
-const COARSE_MS = 0.2;
 
 /** What changed from an old report to a new one, in lines: figures whose spreads do not touch. */
 export function compareSpeed(before: SpeedReport, after: SpeedReport): string[] {

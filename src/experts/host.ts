@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
+import { bytesIn } from '../tensor.js';
 import type { Residency } from './backend.js';
 import { checkCpus } from './cpu-list.js';
 import type { Device } from './device.js';
@@ -178,12 +179,12 @@ export class Host {
       get: (first, count) => {
         if (this.#room.length < count) this.#room = new Float32Array(count);
         const x = this.#room.subarray(0, count);
-        if (!file.read(viewOf(x), at + first * 4))
+        if (!file.read(bytesIn(x), at + first * 4))
           throw invalid('run: expected x in shared memory, got less');
         return x;
       },
       put: (first, y) => {
-        if (!file.write(viewOf(y), at + first * 4)) throw new Error('the shared memory has no room for y');
+        if (!file.write(bytesIn(y), at + first * 4)) throw new Error('the shared memory has no room for y');
       },
     };
   }
@@ -212,10 +213,6 @@ interface Numbers {
 function inFrame(payload: ArrayBuffer): Numbers {
   const all = new Float32Array(payload);
   return { get: (first, count) => all.subarray(first, first + count), put: (first, y) => all.set(y, first) };
-}
-
-function viewOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** What allocation failures look like: C++'s in ONNX Runtime, its arenas', and V8's. */

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { TurnoutError } from '../errors.js';
+import { bytesIn } from '../tensor.js';
 import { deferred } from './deferred.js';
 import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
 import type { LaneResult } from './lane.js';
@@ -132,7 +133,7 @@ export class ProcessLink {
     const at = bytes <= Math.min(...used.map((run) => run.at)) ? 0 : Math.max(...used.map(endOf));
     let end = at;
     for (const part of parts) {
-      if (!this.#file.write(viewOf(part), end)) return undefined;
+      if (!this.#file.write(bytesIn(part), end)) return undefined;
       end += part.byteLength;
     }
     return at;
@@ -208,7 +209,7 @@ export class ProcessLink {
     let from = at ?? 0;
     for (const part of parts) {
       if (at === undefined) part.set(new Float32Array(payload, from, part.length));
-      else if (!this.#file!.read(viewOf(part), from))
+      else if (!this.#file!.read(bytesIn(part), from))
         throw invalid('ran: expected y in shared memory, got less');
       from += part.byteLength;
     }
@@ -220,10 +221,6 @@ const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 /** Byte of the shared memory behind a run. */
 function endOf({ rows, cols, at }: Run & { at: number }): number {
   return at + rows * cols * FLOAT_BYTES;
-}
-
-function viewOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** x for the frame; nothing where it is in the shared memory. */

@@ -1,4 +1,4 @@
-import { copyRows, type Matrix } from '../tensor.js';
+import { bytesIn, copyRows, type Matrix } from '../tensor.js';
 
 /*
  * One layer call in memory that the calling thread and its lanes share:
@@ -144,11 +144,7 @@ const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 
 /** Copies to memory that threads share, or from it, twice as fast as `set`. */
 export function copyValues(from: Float32Array, into: Float32Array): void {
-  bytesOf(from).copy(bytesOf(into));
-}
-
-function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Buffer {
-  return Buffer.from(buffer, byteOffset, byteLength);
+  bytesIn(from).copy(bytesIn(into));
 }
 
 /** Bytes at which each part begins. */
