@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { TurnoutError } from '../errors.js';
 import type {
   BackendCall,
   ExpertBackend,
@@ -8,42 +9,50 @@ import type {
   LaneStats,
 } from './backend.js';
 import { wholeBatch } from './batches.js';
-import { type CallCosts, costsOf, msHere, msOnLanes } from './call-costs.js';
+import { type CallCosts, type CallRows, costsOf, whereOf } from './call-costs.js';
+import { HereLane, joinedBy } from './here-lane.js';
 import { openInline } from './inline.js';
-import { openThreads, type ThreadsOptions } from './threads.js';
+import { LanesBackend } from './lanes-backend.js';
+import { openThreadLanes, type ThreadsOptions } from './threads.js';
 
 /** Experts are held once more, in this thread, only where all their files are not larger. */
 const MOST_COPIED_BYTES = 256 * 2 ** 20;
 
-/** Of the calls that are timed when it opens: rows of a batch are doubled until they are enough to tell what one takes. */
+/** Batches, for each lane, of the calls that are timed when it opens. */
+const FEW_PER_LANE = 2;
+const MANY_PER_LANE = 8;
+/** Rows of a batch are doubled until they are enough to tell what one takes. */
 const FIRST_ROWS = 32;
 const MOST_ROWS = 1024;
 const ENOUGH_MS = 2;
-const BATCHES_PER_LANE = 2;
-/** Readings of each, and the time after which no more than the least are taken. */
-const FIRST_CALLS = 2;
-const LEAST_READINGS = 4;
-const READINGS = 50;
-const READING_MS = 15;
+const TURNS_MS = 100;
+const LEAST_TURNS = 4;
+
+/** This thread joins in only where the longest piece of a call takes no longer: so long its event loop stands still. */
+const MOST_JOINED_MS = 5;
 
 /**
  * Opens experts in worker threads as `openThreads` does, and in this thread as well: each call goes where it will be over
- * sooner, by costs that are measured on these experts before this returns. So a call of a few rows of small experts
- * does not wait for other threads to wake, and blocks this one for no longer than that would take. Experts of more than
- * 256 MiB in all, with the external data that `files` name, are held by the threads alone: waking them is little beside
- * what those take. Throws what `openThreads` throws.
+ * soonest, by costs that are measured on these experts before this returns. Calls of a few rows are computed here, for
+ * other threads would have to wake up; larger ones here and in all threads but one, so that every core has a thread;
+ * those of large pieces (5 ms) in the threads alone, for this thread's event loop stands still during each piece. Experts
+ * of more than 256 MiB in all, with the external data that `files` name, are held by the threads alone: waking them is
+ * little beside what those take. Throws what `openThreads` throws.
  */
 export async function openAuto(
   files: readonly ExpertFile[],
   options: ThreadsOptions = {},
 ): Promise<ExpertBackend> {
-  const threads = await openThreads(files, options);
+  const { generation, info } = await openThreadLanes(files, options);
+  const threads = new LanesBackend(generation, info);
   try {
     const { residency, hidden } = threads;
-    if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend(threads);
+    if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend({ threads });
     const inline = await openInline(files, { residency, hidden });
     try {
-      return new AutoBackend(threads, await measured(inline, threads));
+      const joined = new LanesBackend(joinedBy(new HereLane(inline), generation), { ...info, kind: 'auto' });
+      const costs = await measured({ inline, joined, threads });
+      return new AutoBackend({ inline, joined, threads, costs });
     } catch (error) {
       await inline.close();
       throw error;
@@ -56,72 +65,93 @@ export async function openAuto(
 
 const COUNTS = ['calls', 'batches', 'rows', 'computeMs'] as const;
 
-/** The experts in this thread, and what calls take here and on the lanes. */
-interface Here {
+/** `joined` has lanes that are the others' to close. */
+interface Backends {
   readonly inline: ExpertBackend;
-  readonly costs: CallCosts;
+  readonly joined: LanesBackend;
+  readonly threads: LanesBackend;
 }
 
-/** Lanes for what is worth waking them, this thread for the rest. */
+/** The threads alone, or with all that this thread needs to take part. */
+type AutoParts = Pick<Backends, 'threads'> | (Backends & { readonly costs: CallCosts });
+
+/** Each call where it will be over soonest. */
 class AutoBackend implements ExpertBackend {
   readonly kind = 'auto';
-  readonly #threads: ExpertBackend;
-  readonly #here: Here | undefined;
+  readonly #parts: AutoParts;
   /** What each lane had counted when it opened: the calls that were timed are nobody's. */
   readonly #before: readonly LaneStats[];
+  #closed: Promise<void> | undefined;
 
-  constructor(threads: ExpertBackend, here?: Here) {
-    this.#threads = threads;
-    this.#here = here;
+  constructor(parts: AutoParts) {
+    this.#parts = parts;
     this.#before = this.#lanes();
   }
 
   get experts() {
-    return this.#threads.experts;
+    return this.#parts.threads.experts;
   }
 
   get hidden() {
-    return this.#threads.hidden;
+    return this.#parts.threads.hidden;
   }
 
   get residency() {
-    return this.#threads.residency;
+    return this.#parts.threads.residency;
   }
 
-  run(batches: readonly ExpertBatch[], options?: BackendCall): Promise<ExpertResults> {
+  async run(batches: readonly ExpertBatch[], options?: BackendCall): Promise<ExpertResults> {
+    if (this.#closed) throw new TurnoutError('TURNOUT_CLOSED', 'the auto backend is closed');
     return this.#choose(batches).run(batches, options);
   }
 
   #choose(batches: readonly ExpertBatch[]): ExpertBackend {
-    if (!this.#here) return this.#threads;
-    const { inline, costs } = this.#here;
-    let rows = 0;
-    for (const batch of batches) rows += batch.rows.length;
-    const here = msHere(costs, batches.length, rows);
-    return here <= msOnLanes(costs, batches.length, rows) ? inline : this.#threads;
+    const parts = this.#parts;
+    if (!('costs' in parts)) return parts.threads;
+    return parts[whereOf(parts.costs, rowsOf(batches), MOST_JOINED_MS)];
   }
 
   lanes(): readonly LaneStats[] {
     return this.#lanes().map((lane, i) => {
       const counts = COUNTS.map((key) => [key, lane[key] - this.#before[i]![key]]);
-      return { ...lane, ...Object.fromEntries(counts) };
+      return { ...lane, ...Object.fromEntries(counts), ...(this.#closed && { state: 'draining' }) };
     });
   }
 
   /** The threads, then this one. */
   #lanes(): readonly LaneStats[] {
-    const threads = this.#threads.lanes();
-    const here = this.#here?.inline.lanes() ?? [];
+    const threads = this.#parts.threads.lanes();
+    const here = 'inline' in this.#parts ? this.#parts.inline.lanes() : [];
     return [...threads, ...here.map((lane) => ({ ...lane, lane: threads.length }))];
   }
 
-  async close(): Promise<void> {
-    await Promise.all([this.#threads.close(), this.#here?.inline.close()]);
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const parts = this.#parts;
+    // Its lanes are theirs.
+    const joined = 'joined' in parts ? parts.joined.drain() : undefined;
+    await Promise.all([joined, parts.threads.drain()]);
+    await Promise.all([parts.threads.close(), 'inline' in parts && parts.inline.close()]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function rowsOf(batches: readonly ExpertBatch[]): CallRows {
+  let [rows, most] = [0, 0];
+  for (const batch of batches) {
+    // One that is malformed is refused by whoever gets it.
+    const count = batch.rows?.length ?? 0;
+    rows += count;
+    most = Math.max(most, count);
+  }
+  return { batches: batches.length, rows, most };
 }
 
 async function bytesOf(files: readonly ExpertFile[]): Promise<number> {
@@ -130,37 +160,63 @@ async function bytesOf(files: readonly ExpertFile[]): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
-async function measured(inline: ExpertBackend, threads: ExpertBackend): Promise<Here> {
+async function measured({ inline, joined, threads }: Backends): Promise<CallCosts> {
   const lanes = threads.lanes().length;
-  const batches = Math.max(2, BATCHES_PER_LANE * lanes);
+  const batches = { few: FEW_PER_LANE * lanes, many: MANY_PER_LANE * lanes };
+  const [few, many] = [batches.few, batches.many].map((count) => callOf(inline, count, 1));
+  const ms = await inTurns({
+    hereFew: () => timed(inline, few!),
+    hereMany: () => timed(inline, many!),
+    joinedFew: () => timed(joined, few!),
+    joinedMany: () => timed(joined, many!),
+    threadsFew: () => timed(threads, few!),
+    threadsMany: () => timed(threads, many!),
+  });
   let rows = FIRST_ROWS;
-  let rowsMs = await typicalMs(inline, batches, rows);
+  const here = async () =>
+    (await inTurns({ rows: () => timed(inline, callOf(inline, batches.few, rows)) })).rows;
+  let rowsMs = await here();
   while (rows < MOST_ROWS && rowsMs < ENOUGH_MS) {
     rows *= 2;
-    rowsMs = await typicalMs(inline, batches, rows);
+    rowsMs = await here();
   }
-  const few = async (backend: ExpertBackend) => ({
-    one: await typicalMs(backend, 1, 1),
-    batches: await typicalMs(backend, batches, 1),
+  return costsOf({
+    ...{ lanes, batches, rows },
+    here: { few: ms.hereFew, many: ms.hereMany, rows: rowsMs },
+    joined: { few: ms.joinedFew, many: ms.joinedMany },
+    threads: { few: ms.threadsFew, many: ms.threadsMany },
   });
-  const [here, there] = [{ ...(await few(inline)), rows: rowsMs }, await few(threads)];
-  return { inline, costs: costsOf({ lanes, batches, rows, here, there }) };
 }
 
-/** The lower quartile of some calls of the same experts, which others who use the machine move least; first calls make room and are none of them. */
-async function typicalMs(backend: ExpertBackend, batches: number, rows: number): Promise<number> {
-  const x = new Float32Array(rows * backend.hidden);
-  const call = Array.from({ length: batches }, (_, b) => wholeBatch(b % backend.experts, x, backend.hidden));
-  const readings: number[] = [];
-  for (let i = 0; i < FIRST_CALLS; i++) (await backend.run(call, { lend: true })).recycle?.();
-  const from = performance.now();
-  while (
-    readings.length < LEAST_READINGS ||
-    (readings.length < READINGS && performance.now() - from < READING_MS)
-  ) {
-    const started = performance.now();
-    (await backend.run(call, { lend: true })).recycle?.();
-    readings.push(performance.now() - started);
-  }
-  return readings.sort((a, b) => a - b)[readings.length >> 2]!;
+function callOf({ experts, hidden }: ExpertBackend, batches: number, rows: number): ExpertBatch[] {
+  const x = new Float32Array(rows * hidden);
+  return Array.from({ length: batches }, (_, b) => wholeBatch(b % experts, x, hidden));
+}
+
+async function timed(backend: ExpertBackend, call: readonly ExpertBatch[]): Promise<number> {
+  const started = performance.now();
+  (await backend.run(call, { lend: true })).recycle?.();
+  return performance.now() - started;
+}
+
+/**
+ * Each of some readings, taken in turns: the lower quartile of the later half, which others who use the machine move
+ * least. In the earlier half code is compiled and memory handed out.
+ */
+async function inTurns<K extends string>(
+  readings: Readonly<Record<K, () => Promise<number>>>,
+): Promise<Record<K, number>> {
+  const taken = Object.entries(readings).map(([name, read]) => ({
+    name: name as K,
+    read: read as () => Promise<number>,
+    ms: [] as number[],
+  }));
+  const until = performance.now() + TURNS_MS;
+  for (let turn = 0; turn < LEAST_TURNS || performance.now() < until; turn++)
+    for (const { read, ms } of taken) ms.push(await read());
+  const quartile = (ms: readonly number[]) => {
+    const later = ms.slice(ms.length >> 1).sort((a, b) => a - b);
+    return later[later.length >> 2]!;
+  };
+  return Object.fromEntries(taken.map(({ name, ms }) => [name, quartile(ms)])) as Record<K, number>;
 }

@@ -1,45 +1,81 @@
-/** What calls of some experts take, here and on lanes. */
+/** What calls of some experts take, in milliseconds, in this thread and in ways that share them. */
 export interface CallCosts {
   readonly lanes: number;
-  /** Milliseconds here of one batch, its rows not counted, and of one row. */
+  /** Here: of one batch, its rows not counted, and of one row. */
   readonly batchMs: number;
   readonly rowMs: number;
-  /** Milliseconds until lanes have begun and been heard. */
-  readonly wakeMs: number;
+  readonly joined: SharedCosts;
+  readonly threads: SharedCosts;
+}
+
+/** Of calls that lanes share. */
+export interface SharedCosts {
+  /** Until lanes have begun and been heard. */
+  readonly fixedMs: number;
   /**
-   * What batches of few rows take on all lanes together, as a share of what they take here: 1 / lanes where lanes do not
-   * hinder each other, 1 where one already takes all the memory's bandwidth.
+   * What batches of few rows take all together, as a share of what they take here: 1 / lanes where lanes do not hinder
+   * each other, 1 where one already takes all the memory's bandwidth.
    */
   readonly share: number;
 }
 
-/** Milliseconds of calls of one batch with one row, of `batches` with one each, and (here alone) of `batches` with `rows` each. */
+/** Milliseconds of calls of `few` and of `many` batches with one row each, and (here alone) of `few` with `rows` each. */
 export interface CallTimes {
   readonly lanes: number;
-  readonly batches: number;
+  readonly batches: { readonly few: number; readonly many: number };
   readonly rows: number;
-  readonly here: { readonly one: number; readonly batches: number; readonly rows: number };
-  readonly there: { readonly one: number; readonly batches: number };
+  readonly here: FewAndMany & { readonly rows: number };
+  readonly joined: FewAndMany;
+  readonly threads: FewAndMany;
+}
+
+interface FewAndMany {
+  readonly few: number;
+  readonly many: number;
 }
 
 /** The costs that such times come from; what noise alone can have made is cut off. */
-export function costsOf({ lanes, batches, rows, here, there }: CallTimes): CallCosts {
-  const rowMs = Math.max(0, (here.rows - here.batches) / (batches * (rows - 1)));
-  const batchMs = Math.max(0, here.batches / batches - rowMs);
-  const wakeMs = Math.max(0, there.one - here.one);
-  const share = (there.batches - wakeMs) / here.batches;
-  return { lanes, rowMs, batchMs, wakeMs, share: Math.min(1, Math.max(1 / lanes, share)) };
+export function costsOf({ lanes, batches, rows, here, ...shared }: CallTimes): CallCosts {
+  const rowMs = Math.max(0, (here.rows - here.few) / (batches.few * (rows - 1)));
+  const batchMs = Math.max(0, here.many / batches.many - rowMs);
+  const costs = ({ few, many }: FewAndMany): SharedCosts => {
+    const slope = (many - few) / Math.max(here.many - here.few, Number.MIN_VALUE);
+    const share = Math.min(1, Math.max(1 / lanes, slope));
+    return { fixedMs: Math.max(0, few - share * here.few), share };
+  };
+  return { lanes, rowMs, batchMs, joined: costs(shared.joined), threads: costs(shared.threads) };
 }
 
-export function msHere({ batchMs, rowMs }: CallCosts, batches: number, rows: number): number {
-  return batches * batchMs + rows * rowMs;
+/** Batches of a call, their rows, and those of the largest one. */
+export interface CallRows {
+  readonly batches: number;
+  readonly rows: number;
+  readonly most: number;
+}
+
+/** Where a call is over soonest; this thread joins in only where no piece of it takes longer than `mostJoinedMs`. */
+export function whereOf(
+  costs: CallCosts,
+  call: CallRows,
+  mostJoinedMs: number,
+): 'inline' | 'joined' | 'threads' {
+  const { lanes, batchMs, rowMs } = costs;
+  const inline = call.batches * batchMs + call.rows * rowMs;
+  // A batch that is larger than the part of a lane is split.
+  const longest = batchMs + Math.min(call.most, Math.ceil(call.rows / lanes)) * rowMs;
+  const joined =
+    lanes > 1 && longest <= mostJoinedMs ? sharedMs(costs, 'joined', call) : Number.POSITIVE_INFINITY;
+  const threads = sharedMs(costs, 'threads', call);
+  if (inline <= Math.min(joined, threads)) return 'inline';
+  return joined <= threads ? 'joined' : 'threads';
 }
 
 /** Rows that are worth a call of their own when a batch is split. */
 const SPLIT_ROWS = 16;
 
-export function msOnLanes(costs: CallCosts, batches: number, rows: number): number {
-  const { lanes, batchMs, rowMs, wakeMs, share } = costs;
+function sharedMs(costs: CallCosts, way: 'joined' | 'threads', { batches, rows }: CallRows): number {
+  const { lanes, batchMs, rowMs } = costs;
+  const { fixedMs, share } = costs[way];
   const busy = Math.min(lanes, Math.max(batches, Math.floor(rows / SPLIT_ROWS)));
-  return wakeMs + batches * batchMs * Math.max(share, 1 / busy) + (rows * rowMs) / busy;
+  return fixedMs + batches * batchMs * Math.max(share, 1 / busy) + (rows * rowMs) / busy;
 }

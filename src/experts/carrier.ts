@@ -2,11 +2,11 @@ import { type MessagePort, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
-import type { LaneResult } from './lane.js';
-import { isStopped, type StopFlag } from './limits.js';
+import type { LaneResult, LaneWork } from './lane.js';
 import { answerAll, type Bell } from './line.js';
+import { computePieces } from './pieces.js';
 import { type Answer, answer } from './remote-error.js';
-import { copyValues, SharedCall, type SharedCallHandle } from './shared-call.js';
+import { SharedCall, type SharedCallHandle } from './shared-call.js';
 import { duringTask, type GuardState, isEnding } from './thread-guard.js';
 
 /* What runs in a carrier thread: an inline backend, the task that opens it, and the work of calls. */
@@ -29,16 +29,13 @@ export interface OpenTask {
 }
 
 /** The work of a lane as it is sent; see `LaneWork`. */
-export interface ComputeTask {
+export interface ComputeTask extends Omit<LaneWork, 'call'> {
   readonly call: SharedCallHandle;
-  readonly task: number;
-  readonly pieces: readonly number[];
-  readonly stop?: StopFlag;
 }
 
 const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
 const places = new Map(held.map((expert, place) => [expert, place]));
-/** x of one piece: ONNX Runtime takes no shared memory. Used again, so that it stays in the cache of the core. */
+/** For x of one piece. Used again, so that it stays in the cache of the core. */
 let room = new Float32Array(0);
 
 /** Opens the experts and answers with H; the thread is there for work from then on. */
@@ -58,28 +55,9 @@ export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
   });
 }
 
-/** Computes the pieces that it can take; stops between two where nobody waits any more. */
-async function compute(
-  experts: InlineBackend,
-  { call: handle, task, pieces, stop }: ComputeTask,
-): Promise<LaneResult> {
-  const call = new SharedCall(handle);
-  const done = { batches: 0, rows: 0, computeMs: 0 };
-  for (const i of pieces) {
-    if (isStopped(stop)) break;
-    if (!call.take(i, task)) continue;
-    const started = performance.now();
-    const piece = call.piece(i);
-    const x = roomFor(piece.rows * experts.hidden);
-    call.gather(piece, x);
-    copyValues(await experts.compute(places.get(piece.key)!, x), call.y(piece));
-    call.whole(i);
-    done.batches++;
-    done.rows += piece.rows;
-    done.computeMs += performance.now() - started;
-    checkAlive();
-  }
-  return done;
+function compute(experts: InlineBackend, { call, ...work }: ComputeTask): Promise<LaneResult> {
+  const options = { place: (key: number) => places.get(key)!, room: roomFor, check: checkAlive };
+  return computePieces(experts, { ...work, call: new SharedCall(call) }, options);
 }
 
 function roomFor(values: number): Float32Array {

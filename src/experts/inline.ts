@@ -12,7 +12,9 @@ import type {
 import { checkBatches } from './batches.js';
 import { CallGate } from './call-gate.js';
 import type { Device } from './device.js';
+import type { LaneResult, LaneWork } from './lane.js';
 import { isStopped, type StopFlag, withinLimits } from './limits.js';
+import { computePieces } from './pieces.js';
 import { openSession, type Session, type TensorSpec } from './session.js';
 
 export interface InlineOptions {
@@ -110,6 +112,24 @@ export class InlineBackend implements ExpertBackend {
     if (!isStopped(stop)) this.#done.calls++;
     this.#done.computeMs += computeMs;
     return { outputs, timing: { gatherMs: gathered - started, transportMs: 0, computeMs } };
+  }
+
+  /** The part of this thread in a call that it shares with lanes, where experts have their number here for a key. */
+  async share(work: LaneWork): Promise<LaneResult> {
+    this.#calls.enter();
+    try {
+      const most = work.pieces.reduce((rows, i) => Math.max(rows, work.call.piece(i).rows), 0);
+      const room = new Float32Array(most * this.hidden);
+      const done = await computePieces(this, work, {
+        place: (key) => key,
+        room: (values) => room.subarray(0, values),
+      });
+      this.#done.calls++;
+      this.#done.computeMs += done.computeMs;
+      return done;
+    } finally {
+      this.#calls.leave();
+    }
   }
 
   /** Rows x [n, H] of one expert -> y [n, H] in a fresh array. Throws TURNOUT_SESSION_FAILED or TURNOUT_EXPERT_INVALID. */

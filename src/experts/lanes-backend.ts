@@ -126,8 +126,13 @@ export class LanesBackend implements ExpertBackend {
     });
   }
 
+  /** Takes no new calls; resolves when those under way have ended. Lanes stay as they are. */
+  drain(): Promise<void> {
+    return this.#calls.close();
+  }
+
   close(): Promise<void> {
-    this.#closed ??= this.#calls.close().then(async () => {
+    this.#closed ??= this.drain().then(async () => {
       await this.closeLanes();
       this.#released = true;
     });

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import { deviceEnvironment } from './device.js';
 import type { HostOptions } from './host.js';
+import { hugePages } from './huge-pages.js';
 
 /** The descriptor of the link in an expert process; 0 to 2 are the standard streams. */
 export const LINK = 3;
@@ -39,7 +40,11 @@ export function spawnHost(
   const { NODE_OPTIONS: _, ...inherited } = process.env;
   const child = spawn(command!, args, {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...(payloadFile === undefined ? [] : [payloadFile])],
-    env: { ...inherited, ...deviceEnvironment(options.device, process.env) },
+    env: {
+      ...inherited,
+      ...(options.residency === 'packed' && hugePages('main')),
+      ...deviceEnvironment(options.device, process.env),
+    },
   });
   if (child.stdio !== undefined) return child;
   // Without descriptors there are no streams; the error itself comes later, and would end the thread unheard.

@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend, ExpertFile, Residency } from './backend.js';
 import type { CarrierData, ComputeTask, OpenTask } from './carrier.js';
-import type { Lane, LaneResult, LaneWork } from './lane.js';
-import { LanesBackend } from './lanes-backend.js';
+import type { Generation, Lane, LaneResult, LaneWork } from './lane.js';
+import { LanesBackend, type LanesInfo } from './lanes-backend.js';
 import { Line, newBell } from './line.js';
 import { type LanePlan, placementOf, placeOnDevices } from './placement.js';
 import { CarrierPool } from './pool.js';
@@ -38,6 +38,15 @@ export async function openThreads(
   files: readonly ExpertFile[],
   options: ThreadsOptions = {},
 ): Promise<ExpertBackend> {
+  const { generation, info } = await openThreadLanes(files, options);
+  return new LanesBackend(generation, info);
+}
+
+/** The lanes of such a backend. */
+export async function openThreadLanes(
+  files: readonly ExpertFile[],
+  options: ThreadsOptions = {},
+): Promise<{ readonly generation: Generation; readonly info: LanesInfo }> {
   const { residency = 'packed', hidden } = options;
   const plan = planOf(files, options);
   const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
@@ -54,7 +63,7 @@ export async function openThreads(
   const experts = files.length;
   const keys = files.map((_, expert) => expert);
   const info = { kind: 'threads', experts, hidden: lanes[0]!.hidden, residency } as const;
-  return new LanesBackend({ lanes, placement: placementOf(plan, experts), keys }, info);
+  return { generation: { lanes, placement: placementOf(plan, experts), keys }, info };
 }
 
 /** Throws TURNOUT_EXPERTS_INVALID and TURNOUT_OPTIONS_INVALID. */
@@ -146,14 +155,13 @@ class ThreadLane implements Lane {
     }
   }
 
-  async compute({ call, task, pieces, stop }: LaneWork): Promise<LaneResult> {
+  async compute({ call, ...work }: LaneWork): Promise<LaneResult> {
     this.#active++;
     try {
       // One that is ready is told at once, before the rows are gathered.
       if (!this.#line) await this.open();
       if (!this.#line) throw this.#died();
-      const work: ComputeTask = { call: call.handle, task, pieces, ...(stop && { stop }) };
-      const result = unwrap(await this.#line.ask(work));
+      const result = unwrap(await this.#line.ask({ ...work, call: call.handle }));
       this.#done.calls++;
       for (const key of ['batches', 'rows', 'computeMs'] as const) this.#done[key] += result[key];
       return result;

@@ -46,8 +46,8 @@ const LOADS: Record<string, [expert: number, rows: number][]> = {
 };
 
 /** What every backend does. A new one calls this with how it is opened; see tests/experts/inline.test.ts. */
-export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend): void {
-  describe(`backend contract: ${kind}`, () => {
+export function backendContract(kind: ExpertBackend['kind'], open: OpenBackend, name: string = kind): void {
+  describe(`backend contract: ${name}`, () => {
     let small: TemporaryExperts;
     let heavy: TemporaryExperts;
     let backend: ExpertBackend;

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { inHugePages } from '../huge-pages.js';
 import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
 import { benchScaleCommand } from './bench-scale.js';
@@ -8,6 +9,7 @@ import { benchStartupCommand } from './bench-startup.js';
 /** `turnout bench`: what rules and lanes come to on this machine. */
 export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
+  .hook('preAction', () => inHugePages({ child: true }))
   .addCommand(benchLayerCommand)
   .addCommand(benchRoutingCommand)
   .addCommand(benchScaleCommand)

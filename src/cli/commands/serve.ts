@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { OpenThreadOptions } from '../../model/engine-thread.js';
 import { type Server, serve } from '../../server/serve.js';
+import { inHugePages } from '../huge-pages.js';
 import { addModelFlags, type ModelFlags, modelOptions } from '../model-flags.js';
 import { BUNDLED, progressLine } from '../packages.js';
 import { type ServerFlags, serverOptions } from '../serve-options.js';
@@ -45,6 +46,7 @@ export const serveCommand = addModelFlags(new Command('serve'))
   .option('--body-limit <bytes>', 'of a body with binary tensors (default 32 MiB)', numberArgument)
   .option('--log', 'a line of JSON for each request, on standard error')
   .addHelpText('after', EXAMPLES)
+  .hook('preAction', () => inHugePages())
   .action(run);
 
 async function run(folder: string, flags: Flags): Promise<void> {

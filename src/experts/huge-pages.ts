@@ -1,0 +1,52 @@
+import { readFileSync } from 'node:fs';
+
+/*
+ * Packed weights lie in memory of the C library's allocator, in pages of 4 KiB. At few rows an expert does little more
+ * than read its weights once, and finding where each page lies then takes up to half of the time. Of glibc's variables
+ * `hugetlb=1` asks the kernel for pages of 2 MiB, and `top_pad` has the allocator take memory in steps that hold some:
+ * those of the main thread grow, those of other threads get 64 MiB at most, all of it at once. glibc reads them when a
+ * process starts and never again.
+ */
+
+const THP = '/sys/kernel/mm/transparent_hugepage/enabled';
+
+/** For a process whose main thread opens the experts, or other threads as well. */
+const TOP_PAD = { main: 2 * 2 ** 20, threads: 64 * 2 ** 20 } as const;
+
+type Opens = keyof typeof TOP_PAD;
+
+/**
+ * What the environment of a process needs to have its weights in huge pages; nothing where the kernel has none to give,
+ * or where `environment` says how to allocate and that is not from here.
+ */
+export function hugePages(
+  opens: Opens,
+  { GLIBC_TUNABLES: given }: NodeJS.ProcessEnv = process.env,
+): { GLIBC_TUNABLES?: string } {
+  const ours = given === undefined || given === tunables('main') || given === tunables('threads');
+  return ours && kernelHasSome() ? { GLIBC_TUNABLES: tunables(opens) } : {};
+}
+
+function tunables(opens: Opens): string {
+  return `glibc.malloc.hugetlb=1:glibc.malloc.top_pad=${TOP_PAD[opens]}`;
+}
+
+/** Whether this process was started so. */
+export function asksForHugePages({ GLIBC_TUNABLES = '' }: NodeJS.ProcessEnv = process.env): boolean {
+  return /(^|:)glibc\.malloc\.hugetlb=[12]/.test(GLIBC_TUNABLES) && kernelHasSome();
+}
+
+let some: boolean | undefined;
+
+function kernelHasSome(): boolean {
+  some ??= process.platform === 'linux' && /\[(always|madvise)\]/.test(read(THP));
+  return some;
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}
