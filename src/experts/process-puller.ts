@@ -13,7 +13,7 @@ const MIN_PART_COST = 48;
 /**
  * Takes the pieces of one task and has a process compute them, part by part: a small one to begin with, then half of what
  * is left each time, so that others can take what a slow process has not begun. The next of its own parts lies ready
- * when one is answered; those of others it takes when it has nothing to do.
+ * when one is answered; its last piece, and those of others, it takes when it has nothing to do.
  */
 export class Puller {
   readonly #process: ExpertProcess;
@@ -52,10 +52,11 @@ export class Puller {
   /** The next pieces; none where there are no more, or where it has enough to do with its own. */
   #take(): number[] {
     const { pieces, task, own, stop } = this.#task;
-    if (this.#next >= own && this.#inFlight > 0) return [];
+    // A piece that waits here while another process has nothing to do costs more than a message does.
+    const end = this.#inFlight > 0 ? own - 1 : pieces.length;
     const enough = this.#parts++ === 0 ? MIN_PART_COST : Math.max(MIN_PART_COST, this.#left / 2);
     const part: number[] = [];
-    for (let cost = 0; cost < enough && this.#next < pieces.length && !isStopped(stop); ) {
+    for (let cost = 0; cost < enough && this.#next < end && !isStopped(stop); ) {
       const i = pieces[this.#next++]!;
       const itsCost = this.#costOf([i]);
       if (this.#next <= own) this.#left -= itsCost;
