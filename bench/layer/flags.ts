@@ -4,12 +4,12 @@ import { TurnoutError } from '../../src/errors.js';
 import type { Residency } from '../../src/experts/backend.js';
 import { cpuNumbers } from '../../src/experts/cpu-list.js';
 import { parseDevices } from '../../src/experts/device.js';
-import { BLOCK } from '../support/weights.js';
+import { GROUPS } from '../support/weights.js';
 import { memoryBudget } from './budget.js';
 import { CONTENDERS, LOADS } from './names.js';
 import { type PackageLayer, readLayer } from './package-source.js';
 import type { LayerBenchOptions } from './run.js';
-import { DEFAULT_SHAPE, GRID, type LayerShape, type ModelName, modelShape } from './shapes.js';
+import { DEFAULT_SHAPE, GRID, groupOf, type LayerShape, type ModelName, modelShape } from './shapes.js';
 
 /** The options of the command as they were written. */
 export interface LayerFlags {
@@ -21,6 +21,7 @@ export interface LayerFlags {
   readonly hidden?: number;
   readonly inner?: number;
   readonly dtype?: LayerShape['dtype'];
+  readonly group?: number;
   readonly activation?: LayerShape['activation'];
   readonly grid?: true;
   readonly tokens: string;
@@ -77,7 +78,7 @@ async function packageOf(flags: LayerFlags): Promise<PackageLayer | undefined> {
     if (layer === undefined) return undefined;
     throw invalid('--layer: needs --package', { layer });
   }
-  const own = ['model', 'grid', ...SIZES, 'dtype'] as const;
+  const own = ['model', 'grid', ...SIZES, 'dtype', 'group'] as const;
   const stray = own.find((key) => flags[key] !== undefined);
   if (stray) throw invalid(`--package and --${stray}: the package has its sizes`, { stray });
   return readLayer(folder, layer ?? 0);
@@ -86,7 +87,7 @@ async function packageOf(flags: LayerFlags): Promise<PackageLayer | undefined> {
 const SIZES = ['experts', 'k', 'hidden', 'inner', 'activation'] as const;
 
 function shapesOf(flags: LayerFlags): readonly LayerShape[] {
-  const { model, grid, dtype } = flags;
+  const { model, grid, dtype, group } = flags;
   const given = SIZES.filter((key) => flags[key] !== undefined).map((key) => `--${key}`);
   const sources = [
     ...(model === undefined ? [] : ['--model']),
@@ -95,8 +96,9 @@ function shapesOf(flags: LayerFlags): readonly LayerShape[] {
   ];
   if (sources.length > 1) throw invalid(`${sources.join(' and ')}: expected one of them`, { sources });
   if (grid && dtype) throw invalid('--grid and --dtype: the grid has both types', { dtype });
+  if (grid && group) throw invalid('--grid and --group: the grid has its groups', { group });
   if (grid) return GRID;
-  if (model !== undefined) return [modelShape(model, dtype ?? 'float32')];
+  if (model !== undefined) return [grouped(modelShape(model, dtype ?? 'float32'), group)];
   return [madeShape(flags)];
 }
 
@@ -105,18 +107,27 @@ export function madeShape(flags: Partial<LayerShape>): LayerShape {
   const own = [...SIZES, 'dtype' as const].filter((key) => flags[key] !== undefined);
   const shape: LayerShape = { ...DEFAULT_SHAPE, ...Object.fromEntries(own.map((key) => [key, flags[key]])) };
   for (const key of ['experts', 'hidden', 'inner'] as const) whole(`--${key}`, shape[key], [1, MOST.size]);
-  const { k, experts, dtype } = shape;
+  const { k, experts } = shape;
   if (!(Number.isSafeInteger(k) && k >= 1 && k <= experts)) {
     const message = `--k: expected a whole number from 1 to ${experts} experts, got ${k}`;
     throw new TurnoutError('TURNOUT_CHOICES_INVALID', message, { k, experts });
   }
+  return grouped(shape, flags.group);
+}
+
+/** With int4 values in groups, of `group` where it is given. Throws TURNOUT_OPTIONS_INVALID. */
+function grouped(shape: LayerShape, group = groupOf(shape).group): LayerShape {
+  if (group === undefined) return shape;
+  if (shape.dtype !== 'int4') throw invalid('--group: needs --dtype int4', { group });
+  if (!GROUPS.some((known) => known === group))
+    throw invalid(`--group: expected ${GROUPS.join(', ')}, got ${group}`, { group });
   for (const key of ['hidden', 'inner'] as const) {
-    if (dtype === 'int4' && shape[key] % BLOCK !== 0)
-      throw invalid(`--${key}: expected a multiple of ${BLOCK} for int4, got ${shape[key]}`, {
+    if (shape[key] % group !== 0)
+      throw invalid(`--${key}: expected a multiple of ${group} for int4, got ${shape[key]}`, {
         [key]: shape[key],
       });
   }
-  return shape;
+  return { ...shape, group };
 }
 
 /** One core each where the system binds processes to cores. */

@@ -51,17 +51,17 @@ const PEAK_ROWS = 256;
 export async function measureMachine(
   folder: string,
   lanes: number,
-  dtype: LayerShape['dtype'],
+  weights: Pick<LayerShape, 'dtype' | 'group'>,
 ): Promise<Machine> {
   const home = join(folder, 'machine');
   await mkdir(home, { recursive: true });
   const cacheBytes = lastCache();
   const count = Math.max(2 * lanes, Math.ceil((TIMES_CACHE * cacheBytes) / SQUARE_BYTES));
-  const draw = squares('float32', SIDE);
+  const draw = squares({ dtype: 'float32' }, SIDE);
   const files: ExpertFile[] = [];
   for (let i = 0; i < count; i++) files.push(await writeSquare(join(home, `square-${i}.onnx`), draw(i)));
   const bandwidthGBs = await measureBandwidth(files, lanes);
-  const square = await writeSquare(join(home, 'peak.onnx'), squares(dtype, SIDE)(0));
+  const square = await writeSquare(join(home, 'peak.onnx'), squares(weights, SIDE)(0));
   const one = await measurePeak(square.path, 1);
   const all = lanes === 1 ? one : await measurePeak(square.path, lanes);
   await rm(home, { recursive: true });
@@ -69,12 +69,15 @@ export async function measureMachine(
 }
 
 async function writeSquare(path: string, matrix: ExpertWeights['w1']): Promise<ExpertFile> {
-  const dtype = matrix instanceof Float32Array ? 'float32' : 'int4';
+  const weights =
+    matrix instanceof Float32Array
+      ? ({ dtype: 'float32', group: undefined } as const)
+      : ({ dtype: 'int4', group: matrix.group } as const);
   const port = (name: string) => ({ name, elemType: 'float32', dims: ['n', SIDE] }) as const;
   await writeOnnxFile(path, {
     inputs: [port('x')],
     outputs: [port('y')],
-    nodes: [times('x', 'w', 'y', { dtype, dims: [SIDE, SIDE] })],
+    nodes: [times('x', 'w', 'y', { ...weights, dims: [SIDE, SIDE] })],
     initializers: tensorsOf('w', [SIDE, SIDE], matrix),
     opsets: OPSETS,
   });

@@ -17,6 +17,7 @@ export const Shape = Type.Object({
   hidden: Type.Integer(),
   inner: Type.Integer(),
   dtype: Type.String(),
+  group: Type.Optional(Type.Integer({ description: 'Values that share a scale; of int4.' })),
   activation: Type.String(),
 });
 

@@ -11,7 +11,7 @@ import { measureNoise, noiseNotes } from './noise.js';
 import type { PackageLayer } from './package-source.js';
 import type { Report, ShapeFigures } from './report-schema.js';
 import { runCases, type ShapeOptions } from './run-cases.js';
-import { type LayerShape, shapeBytes } from './shapes.js';
+import { type LayerShape, shapeBytes, weightsText } from './shapes.js';
 
 export interface LayerBenchOptions {
   readonly shapes: readonly LayerShape[];
@@ -57,14 +57,14 @@ export async function benchLayer(options: LayerBenchOptions): Promise<Report> {
     const before = environment();
     const noise = measureNoise();
     const from = performance.now();
-    const machines = new Map<LayerShape['dtype'], Machine>();
+    const machines = new Map<string, Machine>();
     const shapes: ShapeFigures[] = [];
     for (const layer of layers) {
-      const { dtype } = layer.asked;
+      const weights = weightsText(layer.asked);
       signal?.throwIfAborted();
       onProgress?.('measuring memory bandwidth and peak');
-      const machine = bestOf(machines.get(dtype), await measureMachine(folder, lanes, dtype));
-      machines.set(dtype, machine);
+      const machine = bestOf(machines.get(weights), await measureMachine(folder, lanes, layer.asked));
+      machines.set(weights, machine);
       const home = join(folder, String(shapes.length));
       const figures = await benchShape(layer, machine, { ...options, folder: home });
       shapes.push(figures);

@@ -1,14 +1,16 @@
-import { type ExpertsSpec, expertBytes } from '../support/weights.js';
+import { type ExpertsSpec, expertBytes, LEAST_GROUP } from '../support/weights.js';
 
 /** The sizes of one layer. */
-export interface LayerShape extends Required<Omit<ExpertsSpec, 'seed'>> {
+export interface LayerShape
+  extends Required<Omit<ExpertsSpec, 'seed' | 'group'>>,
+    Pick<ExpertsSpec, 'group'> {
   /** Of a known model, or of a package and its layer. */
   readonly name?: string;
   /** K */
   readonly k: number;
 }
 
-type ModelShape = Omit<LayerShape, 'name' | 'dtype'>;
+type ModelShape = Omit<LayerShape, 'name' | 'dtype' | 'group'>;
 
 /**
  * One routed layer of known models, by the configuration files that came with their weights. Shared experts, biases and
@@ -43,9 +45,9 @@ export const DEFAULT_SHAPE: LayerShape = {
 
 const plain = { activation: 'relu', dtype: 'float32' } as const;
 const gated = { activation: 'swiglu', dtype: 'float32' } as const;
-const packed = { activation: 'swiglu', dtype: 'int4' } as const;
+const packed = { activation: 'swiglu', dtype: 'int4', group: 128 } as const;
 
-/** E of 8 and 64, k of 2 and 8, H of 1024 and 2048, F of 768 and 2048, both kinds of weights. */
+/** E of 8 and 64, k of 2 and 8, H of 1024 and 2048, F of 768 and 2048, both kinds of weights, int4 in both usual groups. */
 export const GRID: readonly LayerShape[] = [
   { experts: 8, k: 2, hidden: 1024, inner: 2048, ...plain },
   { experts: 8, k: 2, hidden: 2048, inner: 768, ...gated },
@@ -53,12 +55,22 @@ export const GRID: readonly LayerShape[] = [
   { experts: 64, k: 8, hidden: 2048, inner: 768, ...gated },
   { experts: 8, k: 2, hidden: 2048, inner: 2048, ...packed },
   { experts: 64, k: 2, hidden: 1024, inner: 2048, ...packed },
-  { experts: 64, k: 8, hidden: 1024, inner: 768, ...packed },
+  { experts: 64, k: 8, hidden: 1024, inner: 768, ...packed, group: 32 },
   { experts: 64, k: 8, hidden: 2048, inner: 768, ...packed },
 ];
 
 export function modelShape(name: ModelName, dtype: LayerShape['dtype']): LayerShape {
-  return { ...MODELS[name], name, dtype };
+  return { ...MODELS[name], name, dtype, ...groupOf({ ...MODELS[name], dtype }) };
+}
+
+/** int4 values in groups of 128 where both sizes are multiples of it, as GPTQ and AWQ weights mostly are; of 32 else. */
+export function groupOf({
+  hidden,
+  inner,
+  dtype,
+}: Pick<LayerShape, 'hidden' | 'inner' | 'dtype'>): Pick<LayerShape, 'group'> {
+  if (dtype !== 'int4') return {};
+  return { group: hidden % 128 === 0 && inner % 128 === 0 ? 128 : LEAST_GROUP };
 }
 
 /** Bytes of the weights of all experts. */
@@ -71,7 +83,11 @@ export function rowFlops({ hidden, inner, activation }: ExpertsSpec): number {
   return 2 * (activation === 'swiglu' ? 3 : 2) * hidden * inner;
 }
 
-export function shapeText({ name, experts, k, hidden, inner, activation, dtype }: LayerShape): string {
-  const sizes = `${experts} experts, k ${k}, ${hidden} x ${inner}, ${dtype} ${activation}`;
+export function shapeText({ name, experts, k, hidden, inner, activation, ...weights }: LayerShape): string {
+  const sizes = `${experts} experts, k ${k}, ${hidden} x ${inner}, ${weightsText(weights)} ${activation}`;
   return name === undefined ? sizes : `${name}: ${sizes}`;
+}
+
+export function weightsText({ dtype, group }: { readonly dtype: string; readonly group?: number }): string {
+  return group === undefined ? dtype : `${dtype} in groups of ${group}`;
 }

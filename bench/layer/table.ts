@@ -1,4 +1,5 @@
 import type { CaseFigures, ContenderFigures, ShapeFigures } from './report-schema.js';
+import { weightsText } from './shapes.js';
 
 export interface TableStyle {
   bold(text: string): string;
@@ -10,8 +11,8 @@ export function drawShape(
   { shape, asked, machine, notes, weightBytes, cases }: ShapeFigures,
   style: TableStyle,
 ): string {
-  const { name, experts, k, hidden, inner, dtype, activation } = shape;
-  const title = `${name === undefined ? '' : `${name}: `}${experts} experts${asked ? ` of ${asked.experts}` : ''}, k ${k}, ${hidden} x ${inner}, ${dtype} ${activation}`;
+  const { name, experts, k, hidden, inner, activation } = shape;
+  const title = `${name === undefined ? '' : `${name}: `}${experts} experts${asked ? ` of ${asked.experts}` : ''}, k ${k}, ${hidden} x ${inner}, ${weightsText(shape)} ${activation}`;
   const { bandwidthGBs, peakGflops } = machine;
   const about = [
     `${(weightBytes / 2 ** 20).toFixed(0)} MiB of weights; memory ${bandwidthGBs.one.toFixed(0)} GB/s one core, ${bandwidthGBs.all.toFixed(0)} all; peak ${peakGflops.one.toFixed(0)} and ${peakGflops.all.toFixed(0)} GFLOP/s`,

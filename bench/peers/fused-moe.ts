@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type OnnxNode, writeOnnx } from '../../src/model/onnx-write.js';
 import { type ExpertSet, OPSETS } from '../support/experts.js';
-import { BLOCK, type ExpertsSpec } from '../support/weights.js';
+import { type ExpertsSpec, LEAST_GROUP } from '../support/weights.js';
 import { writeFusedWeights } from './fused-weights.js';
 import {
   GATE_NODES,
@@ -45,7 +45,7 @@ const SWIGLU = {
   activation_beta: { float: 0 },
 };
 
-export function fusedNode({ activation, dtype }: ExpertsSpec, k: number): OnnxNode {
+export function fusedNode({ activation, dtype, group = LEAST_GROUP }: ExpertsSpec, k: number): OnnxNode {
   const packed = dtype === 'int4';
   return {
     op: packed ? 'QMoE' : 'MoE',
@@ -58,7 +58,7 @@ export function fusedNode({ activation, dtype }: ExpertsSpec, k: number): OnnxNo
       k: { int: k },
       normalize_routing_weights: { int: 1 },
       ...(activation === 'swiglu' ? SWIGLU : { activation_type: { string: 'relu' } }),
-      ...(packed && { expert_weight_bits: { int: 4 }, block_size: { int: BLOCK } }),
+      ...(packed && { expert_weight_bits: { int: 4 }, block_size: { int: group } }),
     },
   };
 }

@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { OnnxTensor } from '../../src/model/onnx-write.js';
 import type { ExpertSet } from '../support/experts.js';
-import { BLOCK, type ExpertsSpec, type ExpertWeights, type Int4Matrix } from '../support/weights.js';
+import { type ExpertsSpec, type ExpertWeights, type Int4Matrix, LEAST_GROUP } from '../support/weights.js';
 
 /** What is stacked. */
 export type Stacked = ExpertsSpec & Pick<ExpertSet, 'weightsOf'>;
@@ -16,7 +16,7 @@ type Part = (weights: ExpertWeights) => Float32Array | Uint8Array;
  * fc1 [E, F, H] (swiglu: [E, 2F, H], the row of W1 before that of W3), fc2 [E, H, F], and for int4 their scales.
  */
 export async function writeFusedWeights(path: string, set: Stacked): Promise<OnnxTensor[]> {
-  const { experts, hidden, inner, activation, dtype } = set;
+  const { experts, hidden, inner, activation, dtype, group = LEAST_GROUP } = set;
   const up = activation === 'swiglu' ? 2 * inner : inner;
   const fc1 = ({ w1, w3 }: ExpertWeights) => rowsOf(w1, hidden, w3);
   const fc2 = ({ w2 }: ExpertWeights) => rowsOf(w2, inner);
@@ -31,9 +31,9 @@ export async function writeFusedWeights(path: string, set: Stacked): Promise<Onn
     }
     return [
       await stack.add('fc1', 'uint8', [experts, up, hidden / 2], (weights) => fc1(weights).values),
-      await stack.add('fc1.scales', 'float32', [experts, up, hidden / BLOCK], (w) => fc1(w).scales!),
+      await stack.add('fc1.scales', 'float32', [experts, up, hidden / group], (w) => fc1(w).scales!),
       await stack.add('fc2', 'uint8', [experts, hidden, inner / 2], (weights) => fc2(weights).values),
-      await stack.add('fc2.scales', 'float32', [experts, hidden, inner / BLOCK], (w) => fc2(w).scales!),
+      await stack.add('fc2.scales', 'float32', [experts, hidden, inner / group], (w) => fc2(w).scales!),
     ];
   } finally {
     await file.close();

@@ -2,7 +2,14 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExpertFile } from '../../src/experts/backend.js';
 import { type OnnxGraph, type OnnxNode, type OnnxTensor, writeOnnxFile } from '../../src/model/onnx-write.js';
-import { BLOCK, type ExpertsSpec, type ExpertWeights, normals, valuesOf, weightsOf } from './weights.js';
+import {
+  type ExpertsSpec,
+  type ExpertWeights,
+  LEAST_GROUP,
+  normals,
+  valuesOf,
+  weightsOf,
+} from './weights.js';
 
 export { type ExpertsSpec, type ExpertWeights, normals } from './weights.js';
 
@@ -89,11 +96,14 @@ function matrixSizes(hidden: number, inner: number) {
 }
 
 /** x -> y by w1, w2 and w3, where all these names but x begin with `prefix`. */
-export function expertNodes({ hidden, inner, activation, dtype }: ExpertsSpec, prefix = ''): OnnxNode[] {
+export function expertNodes(
+  { hidden, inner, activation, dtype, group }: ExpertsSpec,
+  prefix = '',
+): OnnxNode[] {
   const sizes = matrixSizes(hidden, inner);
   const own = (name: string) => `${prefix}${name}`;
   const product = (input: string, name: keyof typeof sizes, output: string) =>
-    times(input, own(name), own(output), { dtype, dims: sizes[name] });
+    times(input, own(name), own(output), { dtype, group, dims: sizes[name] });
   const activate: OnnxNode[] =
     activation === 'relu'
       ? [{ op: 'Relu', inputs: [own('up')], outputs: [own('active')] }]
@@ -120,10 +130,18 @@ export function times(
   input: string,
   name: string,
   output: string,
-  { dtype, dims: [K, N] }: { readonly dtype: ExpertsSpec['dtype']; readonly dims: readonly [number, number] },
+  {
+    dtype,
+    group = LEAST_GROUP,
+    dims: [K, N],
+  }: {
+    readonly dtype: ExpertsSpec['dtype'];
+    readonly group: number | undefined;
+    readonly dims: readonly [number, number];
+  },
 ): OnnxNode {
   if (dtype !== 'int4') return { op: 'MatMul', inputs: [input, name], outputs: [output] };
-  const attributes = { K, N, bits: 4, block_size: BLOCK, accuracy_level: 4 };
+  const attributes = { K, N, bits: 4, block_size: group, accuracy_level: 4 };
   return {
     op: 'MatMulNBits',
     domain: 'com.microsoft',
@@ -140,10 +158,10 @@ export function tensorsOf(
   matrix: ExpertWeights['w1'],
 ): OnnxTensor[] {
   if (matrix instanceof Float32Array) return [{ name, dims, data: matrix }];
-  const { inputs, outputs, codes, scales } = matrix;
+  const { group, inputs, outputs, codes, scales } = matrix;
   return [
-    { name, dims: [outputs, inputs / BLOCK, BLOCK / 2], data: codes },
-    { name: `${name}.scales`, dims: [outputs, inputs / BLOCK], data: scales },
+    { name, dims: [outputs, inputs / group, group / 2], data: codes },
+    { name: `${name}.scales`, dims: [outputs, inputs / group], data: scales },
   ];
 }
 

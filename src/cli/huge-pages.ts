@@ -14,8 +14,10 @@ const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
  * An older Node cannot give its place up: then it goes on, or with `child` the command runs in a process below this one.
  */
 export async function inHugePages({ child = false } = {}): Promise<void> {
-  const env = { ...process.env, ...hugePages('threads') };
-  if (env.GLIBC_TUNABLES === process.env.GLIBC_TUNABLES) return;
+  if (process.env.GLIBC_TUNABLES !== undefined) return;
+  const tunables = hugePages('threads');
+  if (tunables.GLIBC_TUNABLES === undefined) return;
+  const env = { ...process.env, ...tunables };
   const args = [...process.execArgv, ...process.argv.slice(1)];
   if (execve) execve(process.execPath, [process.execPath, ...args], env);
   if (child) process.exit(await runBelow(args, env));

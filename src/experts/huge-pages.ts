@@ -15,6 +15,9 @@ const TOP_PAD = { main: 2 * 2 ** 20, threads: 64 * 2 ** 20 } as const;
 
 type Opens = keyof typeof TOP_PAD;
 
+/** The first of ours. Where glibc has read it, `process.env` may show no more of them: it ends the text at a colon. */
+const HUGE = 'glibc.malloc.hugetlb=1';
+
 /**
  * What the environment of a process needs to have its weights in huge pages; nothing where the kernel has none to give,
  * or where `environment` says how to allocate and that is not from here.
@@ -23,12 +26,12 @@ export function hugePages(
   opens: Opens,
   { GLIBC_TUNABLES: given }: NodeJS.ProcessEnv = process.env,
 ): { GLIBC_TUNABLES?: string } {
-  const ours = given === undefined || given === tunables('main') || given === tunables('threads');
+  const ours = [undefined, HUGE, tunables('main'), tunables('threads')].includes(given);
   return ours && kernelHasSome() ? { GLIBC_TUNABLES: tunables(opens) } : {};
 }
 
 function tunables(opens: Opens): string {
-  return `glibc.malloc.hugetlb=1:glibc.malloc.top_pad=${TOP_PAD[opens]}`;
+  return `${HUGE}:glibc.malloc.top_pad=${TOP_PAD[opens]}`;
 }
 
 /** Whether this process was started so. */

@@ -31,7 +31,7 @@ function hasTorch(): boolean {
   });
 }
 
-describe('turnout bench layer', () => {
+describe('turnout bench layer', { timeout: 90_000 }, () => {
   it.concurrent('has help with examples, and is listed', async ({ expect }) => {
     expect((await turnout(['bench', '--help'])).out).toMatch(/^ {2}layer /m);
     const { out, code } = await bench('--help');

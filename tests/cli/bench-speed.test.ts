@@ -19,7 +19,7 @@ const SMALL = [
   '1',
 ];
 
-describe('turnout bench startup, scale and server', () => {
+describe('turnout bench startup, scale and server', { timeout: 90_000 }, () => {
   it.concurrent('have help with examples, and are listed', async ({ expect }) => {
     const { out } = await turnout(['bench', '--help']);
     for (const name of ['startup', 'scale', 'server']) {

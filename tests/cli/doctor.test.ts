@@ -26,7 +26,9 @@ describe('turnout doctor', { timeout: 60_000 }, () => {
     for (const provider of report.providers)
       if (!provider.ok) expect(provider.error.length).toBeGreaterThan(5);
     expect(report.package).toEqual({ ok: true });
-    expect((await turnout(['doctor'])).out).toContain('execution providers');
+    const { out: text } = await turnout(['doctor']);
+    expect(text).toContain('execution providers');
+    expect(text).toMatch(/^huge pages: (none to be had|.* GLIBC_TUNABLES=glibc\.malloc\.\S+)$/m);
   });
 
   it('refuses a list that is none', async () => {

@@ -29,6 +29,11 @@ export const benchLayerCommand = new Command('layer')
   .option('--hidden <number>', 'H (default 1024)', number)
   .option('--inner <number>', 'F, inner size of an expert (default 2048)', number)
   .addOption(new Option('--dtype <type>', 'of the weights (default float32)').choices(['float32', 'int4']))
+  .option(
+    '--group <number>',
+    'values of int4 weights that share a scale: 32, 64 or 128 (default 128 where it divides)',
+    number,
+  )
   .addOption(new Option('--activation <kind>', 'of the experts (default relu)').choices(['relu', 'swiglu']))
   .option('--grid', 'eight shapes one after the other: E 8 and 64, k 2 and 8, float32 and int4')
   .option('--tokens <list>', 'T of the calls', '1,4,16,64,256,1024')

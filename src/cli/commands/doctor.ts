@@ -3,6 +3,7 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { Command } from 'commander';
 import { TurnoutError } from '../../errors.js';
 import { type Device, parseDevice, parseDevices } from '../../experts/device.js';
+import { hugePages } from '../../experts/huge-pages.js';
 import { runtimeInfo } from '../../experts/session.js';
 import { readPackage, verifyPackage } from '../../model/package.js';
 import { BUNDLED } from '../packages.js';
@@ -52,6 +53,7 @@ async function examine(devices: readonly Device[] | undefined) {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: availableParallelism(),
     memoryBytes: totalmem(),
+    hugePages: hugePages('threads', {}).GLIBC_TUNABLES ?? null,
     providers: devices ? [] : providers.map((provider, i) => ({ ...provider, ...trials[i]! })),
     ...(devices && { devices: devices.map(({ name }, i) => ({ name, ...trials[i]! })) }),
     tools: await tryTools(),
@@ -81,6 +83,9 @@ function describe(report: Awaited<ReturnType<typeof examine>>): string {
   return [
     `turnout ${report.turnout}, Node ${report.node}, ONNX Runtime ${report.onnxruntime}, ${report.platform}`,
     `${report.cpu}, ${report.cores} cores, ${(report.memoryBytes / 2 ** 30).toFixed(1)} GiB of memory`,
+    report.hugePages === null
+      ? 'huge pages: none to be had'
+      : `huge pages: your own program gets them with GLIBC_TUNABLES=${report.hugePages}`,
     `${report.devices ? 'devices' : 'execution providers'}, each tried on a one-row expert:`,
     ...trials,
     ...describeTools(report.tools),

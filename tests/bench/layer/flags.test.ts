@@ -17,7 +17,12 @@ describe('what the options of bench layer ask for', () => {
   it('is a made-up layer, with the sizes that were written', async () => {
     expect((await optionsOf(plain)).shapes).toEqual([DEFAULT_SHAPE]);
     const sizes = { experts: 128, k: 8, hidden: 2048, inner: 768, dtype: 'int4' } as const;
-    expect((await optionsOf({ ...plain, ...sizes })).shapes).toEqual([{ ...DEFAULT_SHAPE, ...sizes }]);
+    const shape = { ...DEFAULT_SHAPE, ...sizes };
+    expect((await optionsOf({ ...plain, ...sizes })).shapes).toEqual([{ ...shape, group: 128 }]);
+    expect((await optionsOf({ ...plain, ...sizes, inner: 96 })).shapes).toEqual([
+      { ...shape, inner: 96, group: 32 },
+    ]);
+    expect((await optionsOf({ ...plain, ...sizes, group: 64 })).shapes).toEqual([{ ...shape, group: 64 }]);
   });
 
   it('is a known model, the grid, or a package', async () => {
@@ -45,6 +50,11 @@ describe('options that cannot be', () => {
   it.each<[Partial<LayerFlags>, RegExp]>([
     [{ experts: 0 }, /--experts: expected a whole number from 1/],
     [{ hidden: 65, dtype: 'int4' }, /--hidden: expected a multiple of 32 for int4, got 65/],
+    [{ hidden: 96, dtype: 'int4', group: 64 }, /--hidden: expected a multiple of 64 for int4, got 96/],
+    [{ dtype: 'int4', group: 48 }, /--group: expected 32, 64, 128, got 48/],
+    [{ group: 32 }, /--group: needs --dtype int4/],
+    [{ grid: true, group: 32 }, /--grid and --group/],
+    [{ package: 'experts/babel', group: 32 }, /--package and --group/],
     [{ dtype: 'int4', residency: 'mapped' }, /--residency: int4 weights must be packed/],
     [{ tokens: '4,x' }, /--tokens: expected a whole number from 1 to 1048576, got NaN/],
     [{ tokens: '4,4' }, /--tokens: expected each once, got 4 twice/],

@@ -16,8 +16,11 @@ const SHAPES: readonly LayerShape[] = (['float32', 'int4'] as const).flatMap((dt
   (['relu', 'swiglu'] as const).map((activation) => ({ ...SMALL, dtype, activation })),
 );
 
-/** One of each type and of each activation. */
-const MEASURED = SHAPES.filter(({ dtype, activation }) => (dtype === 'int4') === (activation === 'relu'));
+/** One of each type and of each activation, and one of larger groups. */
+const MEASURED: readonly LayerShape[] = [
+  ...SHAPES.filter(({ dtype, activation }) => (dtype === 'int4') === (activation === 'relu')),
+  { ...SMALL, hidden: 256, inner: 256, dtype: 'int4', activation: 'swiglu', group: 128 },
+];
 
 const options: LayerBenchOptions = {
   shapes: MEASURED,
@@ -45,7 +48,7 @@ describe('a bench of layers', () => {
   it('measures every case of every shape, and tells each shape when it is done', () => {
     expect(checkReport(JSON.parse(JSON.stringify(report)))).toEqual(report);
     expect(report.shapes.map(({ shape }) => shape)).toEqual(MEASURED);
-    expect(shown).toEqual([4, 4]);
+    expect(shown).toEqual([4, 4, 4]);
     for (const { cases } of report.shapes) {
       expect(cases.map(({ load, tokens }) => [load, tokens])).toEqual([
         ['even', 1],
@@ -76,7 +79,7 @@ describe('a bench of layers', () => {
         const all = rows.reduce((sum, count) => sum + count, 0);
         expect(all).toBe(2 * tokens);
         expect(flops).toBe(all * rowFlops(shape as LayerShape));
-        expect(bytes).toBe((shapeBytes(shape as LayerShape) / 4) * rows.length + 8 * 64 * all);
+        expect(bytes).toBe((shapeBytes(shape as LayerShape) / 4) * rows.length + 8 * shape.hidden * all);
         // Two of four experts for each token: half of the tokens at the first one is what even loads come to.
         if (tokens === 64 && load === 'skewed') expect(rows[0]).toBeGreaterThanOrEqual(32);
       }
