@@ -90,6 +90,12 @@ const CALL_COST = 20;
 /** Fewest rows worth a call of their own when a batch is split. Mapped experts need at least 2 to keep their bits. */
 const MIN_PIECE = 16;
 
+/**
+ * Rows that int4 products of groups above 32 compute together; those left over at the end round otherwise. Pieces begin at
+ * its multiples, so that each row has the bits that it has in the whole batch.
+ */
+const ROW_TILE = 2;
+
 /** Lanes that all end together must not all end later by the last digit. */
 const ROUNDING = 1 + 1e-9;
 
@@ -160,10 +166,12 @@ function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): vo
     const light = lanes[earliest(replicas(piece), lanes, 0)]!;
     const tooMany = (endOf(full) - target) / full.pace;
     const room = (target - endOf(light)) / light.pace - CALL_COST;
-    const rows = Math.min(Math.max(Math.floor(Math.min(tooMany, room)), MIN_PIECE), piece.rows - MIN_PIECE);
+    const wanted = Math.min(Math.max(Math.floor(Math.min(tooMany, room)), MIN_PIECE), piece.rows - MIN_PIECE);
+    const whole = ROW_TILE * Math.ceil((piece.rows - wanted) / ROW_TILE);
+    const kept = piece.rows - whole < MIN_PIECE ? whole - ROW_TILE : whole;
+    const rows = piece.rows - kept;
     const worthwhile = (light.cost + CALL_COST + rows) * light.pace <= (full.cost - rows) * full.pace;
     if (!worthwhile || rows < MIN_PIECE) return;
-    const kept = piece.rows - rows;
     full.pieces[full.pieces.indexOf(piece)] = { ...piece, rows: kept };
     full.cost -= rows;
     light.pieces.push({ batch: piece.batch, start: piece.start + kept, rows });

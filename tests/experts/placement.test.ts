@@ -48,6 +48,7 @@ describe('spread', () => {
           let next = 0;
           for (const piece of own) {
             expect(piece.start).toBe(next);
+            expect(piece.start % 2).toBe(0);
             if (own.length > 1) expect(piece.rows).toBeGreaterThanOrEqual(MIN_PIECE);
             next += piece.rows;
           }
