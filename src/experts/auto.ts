@@ -164,25 +164,23 @@ async function measured({ inline, joined, threads }: Backends): Promise<CallCost
   const lanes = threads.lanes().length;
   const batches = { few: FEW_PER_LANE * lanes, many: MANY_PER_LANE * lanes };
   const [few, many] = [batches.few, batches.many].map((count) => callOf(inline, count, 1));
+  let [rows, large] = [FIRST_ROWS, callOf(inline, batches.few, FIRST_ROWS)];
+  while (rows < MOST_ROWS && (await timed(inline, large)) < ENOUGH_MS) {
+    rows *= 2;
+    large = callOf(inline, batches.few, rows);
+  }
   const ms = await inTurns({
     hereFew: () => timed(inline, few!),
     hereMany: () => timed(inline, many!),
+    hereRows: () => timed(inline, large),
     joinedFew: () => timed(joined, few!),
     joinedMany: () => timed(joined, many!),
     threadsFew: () => timed(threads, few!),
     threadsMany: () => timed(threads, many!),
   });
-  let rows = FIRST_ROWS;
-  const here = async () =>
-    (await inTurns({ rows: () => timed(inline, callOf(inline, batches.few, rows)) })).rows;
-  let rowsMs = await here();
-  while (rows < MOST_ROWS && rowsMs < ENOUGH_MS) {
-    rows *= 2;
-    rowsMs = await here();
-  }
   return costsOf({
     ...{ lanes, batches, rows },
-    here: { few: ms.hereFew, many: ms.hereMany, rows: rowsMs },
+    here: { few: ms.hereFew, many: ms.hereMany, rows: ms.hereRows },
     joined: { few: ms.joinedFew, many: ms.joinedMany },
     threads: { few: ms.threadsFew, many: ms.threadsMany },
   });
