@@ -47,37 +47,37 @@ const MEASURE_MS = 300;
 const LEAST_TRIES = 5;
 const PEAK_ROWS = 256;
 
+type Weights = Pick<LayerShape, 'dtype' | 'group'>;
+
 /** Measures the bandwidth of memory and the peak of products with weights of this type, with one core and with `lanes`. */
-export async function measureMachine(
-  folder: string,
-  lanes: number,
-  weights: Pick<LayerShape, 'dtype' | 'group'>,
-): Promise<Machine> {
+export async function measureMachine(folder: string, lanes: number, weights: Weights): Promise<Machine> {
   const home = join(folder, 'machine');
   await mkdir(home, { recursive: true });
   const cacheBytes = lastCache();
   const count = Math.max(2 * lanes, Math.ceil((TIMES_CACHE * cacheBytes) / SQUARE_BYTES));
-  const draw = squares({ dtype: 'float32' }, SIDE);
+  const float32: Weights = { dtype: 'float32' };
+  const draw = squares(float32, SIDE);
   const files: ExpertFile[] = [];
-  for (let i = 0; i < count; i++) files.push(await writeSquare(join(home, `square-${i}.onnx`), draw(i)));
+  for (let i = 0; i < count; i++)
+    files.push(await writeSquare(join(home, `square-${i}.onnx`), float32, draw(i)));
   const bandwidthGBs = await measureBandwidth(files, lanes);
-  const square = await writeSquare(join(home, 'peak.onnx'), squares(weights, SIDE)(0));
+  const square = await writeSquare(join(home, 'peak.onnx'), weights, squares(weights, SIDE)(0));
   const one = await measurePeak(square.path, 1);
   const all = lanes === 1 ? one : await measurePeak(square.path, lanes);
   await rm(home, { recursive: true });
   return { cacheBytes, bandwidthGBs, peakGflops: { one, all: Math.max(one, all) } };
 }
 
-async function writeSquare(path: string, matrix: ExpertWeights['w1']): Promise<ExpertFile> {
-  const weights =
-    matrix instanceof Float32Array
-      ? ({ dtype: 'float32', group: undefined } as const)
-      : ({ dtype: 'int4', group: matrix.group } as const);
+async function writeSquare(
+  path: string,
+  { dtype, group }: Weights,
+  matrix: ExpertWeights['w1'],
+): Promise<ExpertFile> {
   const port = (name: string) => ({ name, elemType: 'float32', dims: ['n', SIDE] }) as const;
   await writeOnnxFile(path, {
     inputs: [port('x')],
     outputs: [port('y')],
-    nodes: [times('x', 'w', 'y', { ...weights, dims: [SIDE, SIDE] })],
+    nodes: [times('x', 'w', 'y', { dtype, group, dims: [SIDE, SIDE] })],
     initializers: tensorsOf('w', [SIDE, SIDE], matrix),
     opsets: OPSETS,
   });

@@ -47,12 +47,12 @@ export async function openAuto(
   const threads = new LanesBackend(generation, info);
   try {
     const { residency, hidden } = threads;
-    if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend({ threads });
+    if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
       const joined = new LanesBackend(joinedBy(new HereLane(inline), generation), { ...info, kind: 'auto' });
       const costs = await measured({ inline, joined, threads });
-      return new AutoBackend({ inline, joined, threads, costs });
+      return new AutoBackend(threads, { inline, joined, costs });
     } catch (error) {
       await inline.close();
       throw error;
@@ -72,32 +72,34 @@ interface Backends {
   readonly threads: LanesBackend;
 }
 
-/** The threads alone, or with all that this thread needs to take part. */
-type AutoParts = Pick<Backends, 'threads'> | (Backends & { readonly costs: CallCosts });
+/** What this thread needs to take part. */
+type Here = Omit<Backends, 'threads'> & { readonly costs: CallCosts };
 
 /** Each call where it will be over soonest. */
 class AutoBackend implements ExpertBackend {
   readonly kind = 'auto';
-  readonly #parts: AutoParts;
+  readonly #threads: LanesBackend;
+  readonly #here: Here | undefined;
   /** What each lane had counted when it opened: the calls that were timed are nobody's. */
   readonly #before: readonly LaneStats[];
   #closed: Promise<void> | undefined;
 
-  constructor(parts: AutoParts) {
-    this.#parts = parts;
+  constructor(threads: LanesBackend, here?: Here) {
+    this.#threads = threads;
+    this.#here = here;
     this.#before = this.#lanes();
   }
 
   get experts() {
-    return this.#parts.threads.experts;
+    return this.#threads.experts;
   }
 
   get hidden() {
-    return this.#parts.threads.hidden;
+    return this.#threads.hidden;
   }
 
   get residency() {
-    return this.#parts.threads.residency;
+    return this.#threads.residency;
   }
 
   async run(batches: readonly ExpertBatch[], options?: BackendCall): Promise<ExpertResults> {
@@ -106,9 +108,9 @@ class AutoBackend implements ExpertBackend {
   }
 
   #choose(batches: readonly ExpertBatch[]): ExpertBackend {
-    const parts = this.#parts;
-    if (!('costs' in parts)) return parts.threads;
-    return parts[whereOf(parts.costs, rowsOf(batches), MOST_JOINED_MS)];
+    if (!this.#here) return this.#threads;
+    const where = whereOf(this.#here.costs, rowsOf(batches), MOST_JOINED_MS);
+    return where === 'threads' ? this.#threads : this.#here[where];
   }
 
   lanes(): readonly LaneStats[] {
@@ -120,8 +122,8 @@ class AutoBackend implements ExpertBackend {
 
   /** The threads, then this one. */
   #lanes(): readonly LaneStats[] {
-    const threads = this.#parts.threads.lanes();
-    const here = 'inline' in this.#parts ? this.#parts.inline.lanes() : [];
+    const threads = this.#threads.lanes();
+    const here = this.#here?.inline.lanes() ?? [];
     return [...threads, ...here.map((lane) => ({ ...lane, lane: threads.length }))];
   }
 
@@ -131,11 +133,9 @@ class AutoBackend implements ExpertBackend {
   }
 
   async #close(): Promise<void> {
-    const parts = this.#parts;
-    // Its lanes are theirs.
-    const joined = 'joined' in parts ? parts.joined.drain() : undefined;
-    await Promise.all([joined, parts.threads.drain()]);
-    await Promise.all([parts.threads.close(), 'inline' in parts && parts.inline.close()]);
+    // Each has lanes that others use: none is closed before all calls have ended.
+    await Promise.all([this.#threads.drain(), this.#here?.joined.drain()]);
+    await Promise.all([this.#threads.close(), this.#here?.inline.close()]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -179,7 +179,9 @@ async function measured({ inline, joined, threads }: Backends): Promise<CallCost
     threadsMany: () => timed(threads, many!),
   });
   return costsOf({
-    ...{ lanes, batches, rows },
+    lanes,
+    batches,
+    rows,
     here: { few: ms.hereFew, many: ms.hereMany, rows: ms.hereRows },
     joined: { few: ms.joinedFew, many: ms.joinedMany },
     threads: { few: ms.threadsFew, many: ms.threadsMany },

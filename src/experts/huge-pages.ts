@@ -39,11 +39,8 @@ export function asksForHugePages({ GLIBC_TUNABLES = '' }: NodeJS.ProcessEnv = pr
   return /(^|:)glibc\.malloc\.hugetlb=[12]/.test(GLIBC_TUNABLES) && kernelHasSome();
 }
 
-let some: boolean | undefined;
-
 function kernelHasSome(): boolean {
-  some ??= process.platform === 'linux' && /\[(always|madvise)\]/.test(read(THP));
-  return some;
+  return process.platform === 'linux' && /\[(always|madvise)\]/.test(read(THP));
 }
 
 function read(path: string): string {
