@@ -10,7 +10,7 @@ import type {
 } from './backend.js';
 import { wholeBatch } from './batches.js';
 import { type CallCosts, type CallRows, costsOf, whereOf } from './call-costs.js';
-import { HereLane, joinedBy } from './here-lane.js';
+import { joinedBy } from './here-lane.js';
 import { openInline } from './inline.js';
 import { LanesBackend } from './lanes-backend.js';
 import { openThreadLanes, type ThreadsOptions } from './threads.js';
@@ -35,7 +35,8 @@ const MOST_JOINED_MS = 5;
  * Opens experts in worker threads as `openThreads` does, and in this thread as well: each call goes where it will be over
  * soonest, by costs that are measured on these experts before this returns. Calls of a few rows are computed here, for
  * other threads would have to wake up; larger ones here and in all threads but one, so that every core has a thread;
- * those of large pieces (5 ms) in the threads alone, for this thread's event loop stands still during each piece. Experts
+ * those of large pieces (5 ms) in the threads alone, for this thread's event loop stands still during each piece, and
+ * for up to 1 ms until the others have done theirs. Experts
  * of more than 256 MiB in all, with the external data that `files` name, are held by the threads alone: waking them is
  * little beside what those take. Throws what `openThreads` throws.
  */
@@ -50,7 +51,7 @@ export async function openAuto(
     if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
-      const joined = new LanesBackend(joinedBy(new HereLane(inline), generation), { ...info, kind: 'auto' });
+      const joined = new LanesBackend(joinedBy(inline, generation), { ...info, kind: 'auto' });
       const costs = await measured({ inline, joined, threads });
       return new AutoBackend(threads, { inline, joined, costs });
     } catch (error) {

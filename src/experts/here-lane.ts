@@ -1,14 +1,24 @@
+import { availableParallelism } from 'node:os';
 import type { LaneStats } from './backend.js';
 import type { InlineBackend } from './inline.js';
 import type { Generation, Lane, LaneResult, LaneWork } from './lane.js';
+import type { ThreadGeneration } from './threads.js';
 
-/** The calling thread as a lane beside others: it computes between the turns of its event loop. */
-export class HereLane implements Lane {
+/**
+ * How long it waits for the others when it has done its part, instead of going through its event loop to hear them: less
+ * than a piece of its own may take.
+ */
+const HEAR_MS = 1;
+
+/** The calling thread as a lane beside threads: it computes between the turns of its event loop. */
+class HereLane implements Lane {
   readonly #experts: InlineBackend;
+  readonly #heard: ThreadGeneration['lanes'];
 
-  /** Does not own the experts. */
-  constructor(experts: InlineBackend) {
+  /** Waits for those `heard` where it is done first. */
+  constructor(experts: InlineBackend, heard: ThreadGeneration['lanes']) {
     this.#experts = experts;
+    this.#heard = heard;
   }
 
   takes(): 'now' {
@@ -18,7 +28,11 @@ export class HereLane implements Lane {
   async compute(work: LaneWork): Promise<LaneResult> {
     // The others of the call are told first: they have to wake up.
     await Promise.resolve();
-    return this.#experts.share(work);
+    const heard = this.#heard.map((lane) => lane.listen());
+    const result = await this.#experts.share(work);
+    const deadline = performance.now() + HEAR_MS;
+    for (const hear of heard) hear(deadline);
+    return result;
   }
 
   stats(): Omit<LaneStats, 'experts'> {
@@ -28,12 +42,17 @@ export class HereLane implements Lane {
   async close(): Promise<void> {}
 }
 
-/** The lane of this thread, which holds every expert, and all lanes of a generation but the last one. */
-export function joinedBy(here: HereLane, { lanes, placement, keys }: Generation): Generation {
+/** The lane of this thread, which holds every expert, and all lanes of a generation but the last one. Owns none of them. */
+export function joinedBy(experts: InlineBackend, { lanes, placement, keys }: ThreadGeneration): Generation {
   const others = lanes.slice(0, -1);
   const replicas = placement.replicas.map((own) => [
     0,
     ...own.filter((lane) => lane < others.length).map((lane) => lane + 1),
   ]);
-  return { lanes: [here, ...others], placement: { lanes: lanes.length, replicas }, keys };
+  const here = new HereLane(experts, lanes.length <= availableParallelism() ? others : []);
+  return {
+    lanes: [here, ...others],
+    placement: { lanes: lanes.length, replicas },
+    keys,
+  };
 }

@@ -3,14 +3,21 @@ import { type Deferred, deferred } from './deferred.js';
 
 /*
  * Questions to a thread that sleeps while it has none. A bell in shared memory wakes it, in half of the time that an
- * event for it takes (60 us there and back, for two threads at once).
+ * event for it takes (60 us there and back, for two threads at once). Where the side that asks computes too and listens,
+ * neither sleeps for a while: a thread that was asleep gets a core of its own only some time after it was woken.
  */
 
-/** One int32 in shared memory that changes with every question. */
+/** Three int32 in shared memory. The numbers of questions and of answers wrap around. */
 export type Bell = Int32Array;
 
+const [ASKED, ANSWERED, LISTENS] = [0, 1, 2] as const;
+const WORDS = 3;
+
+/** How long a thread stays awake for the next question where somebody listens: calls of a model follow each other by less. */
+const LINGER_MS = 0.5;
+
 export function newBell(): Bell {
-  return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  return new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
 }
 
 /** The side that asks. Answers come in the order of the questions. */
@@ -24,10 +31,7 @@ export class Line<Question, Answer> {
   constructor(port: MessagePort, bell: Bell, whyBroken: () => Error) {
     this.#port = port;
     this.#bell = bell;
-    port.on('message', (answer: Answer) => {
-      this.#waiting.shift()?.resolve(answer);
-      if (this.#waiting.length === 0) port.unref();
-    });
+    port.on('message', (answer: Answer) => this.#take(answer));
     port.once('close', () => this.break(whyBroken()));
     port.unref();
   }
@@ -40,9 +44,30 @@ export class Line<Question, Answer> {
     // A question that waits keeps the process.
     if (this.#waiting.length === 1) this.#port.ref();
     this.#port.postMessage(question);
-    Atomics.add(this.#bell, 0, 1);
-    Atomics.notify(this.#bell, 0);
+    Atomics.add(this.#bell, ASKED, 1);
+    Atomics.notify(this.#bell, ASKED);
     return answer.promise;
+  }
+
+  /**
+   * A way to take the answers to all that was asked until now, as far as they come before a deadline (of
+   * `performance.now`): this thread stands still meanwhile. The other one stays awake for a while behind them, so it is
+   * for callers with a core for each.
+   */
+  listen(): (deadline: number) => void {
+    Atomics.store(this.#bell, LISTENS, 1);
+    const asked = Atomics.load(this.#bell, ASKED);
+    const missing = () => ((asked - Atomics.load(this.#bell, ANSWERED)) | 0) > 0;
+    return (deadline) => {
+      while (this.#waiting.length > 0 && missing() && performance.now() < deadline);
+      for (let next = receiveMessageOnPort(this.#port); next; next = receiveMessageOnPort(this.#port))
+        this.#take(next.message);
+    };
+  }
+
+  #take(answer: Answer): void {
+    this.#waiting.shift()?.resolve(answer);
+    if (this.#waiting.length === 0) this.#port.unref();
   }
 
   break(error: Error): void {
@@ -59,9 +84,18 @@ export async function answerAll<Question, Answer>(
   answer: (question: Question) => Promise<Answer>,
 ): Promise<never> {
   for (;;) {
-    const rung = Atomics.load(bell, 0);
-    for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port))
+    const asked = Atomics.load(bell, ASKED);
+    for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
       port.postMessage(await answer(next.message));
-    Atomics.wait(bell, 0, rung);
+      Atomics.add(bell, ANSWERED, 1);
+    }
+    if (Atomics.exchange(bell, LISTENS, 0) === 1) stayAwake(bell, asked);
+    Atomics.wait(bell, ASKED, asked);
   }
+}
+
+/** Until it is asked again, but not for long. */
+function stayAwake(bell: Bell, asked: number): void {
+  const until = performance.now() + LINGER_MS;
+  while (Atomics.load(bell, ASKED) === asked && performance.now() < until);
 }

@@ -42,11 +42,16 @@ export async function openThreads(
   return new LanesBackend(generation, info);
 }
 
+/** What calls over such lanes see. */
+export interface ThreadGeneration extends Generation {
+  readonly lanes: readonly ThreadLane[];
+}
+
 /** The lanes of such a backend. */
 export async function openThreadLanes(
   files: readonly ExpertFile[],
   options: ThreadsOptions = {},
-): Promise<{ readonly generation: Generation; readonly info: LanesInfo }> {
+): Promise<{ readonly generation: ThreadGeneration; readonly info: LanesInfo }> {
   const { residency = 'packed', hidden } = options;
   const plan = planOf(files, options);
   const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
@@ -168,6 +173,11 @@ class ThreadLane implements Lane {
     } finally {
       this.#active--;
     }
+  }
+
+  /** Takes its answers to what it was asked until now, of which the event loop has not told yet; see `Line.listen`. */
+  listen(): (deadline: number) => void {
+    return this.#line?.listen() ?? (() => {});
   }
 
   #lost(): void {

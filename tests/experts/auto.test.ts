@@ -3,7 +3,7 @@ import { openAuto } from '#turnout/experts/auto.js';
 import type { ExpertBackend, ExpertFile, Residency } from '#turnout/experts/backend.js';
 import { wholeBatch } from '#turnout/experts/batches.js';
 import { type CallCosts, costsOf, whereOf } from '#turnout/experts/call-costs.js';
-import { HereLane, joinedBy } from '#turnout/experts/here-lane.js';
+import { joinedBy } from '#turnout/experts/here-lane.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { LanesBackend } from '#turnout/experts/lanes-backend.js';
 import { openThreadLanes } from '#turnout/experts/threads.js';
@@ -22,7 +22,7 @@ async function openJoined(files: readonly ExpertFile[], options: { residency: Re
       await inline.close();
     }
   }
-  return new Joined(joinedBy(new HereLane(inline), generation), { ...info, kind: 'auto' });
+  return new Joined(joinedBy(inline, generation), { ...info, kind: 'auto' });
 }
 backendContract('auto', openJoined, 'auto, this thread beside others');
 

@@ -1,0 +1,83 @@
+import { once } from 'node:events';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { afterEach, expect, test } from 'vitest';
+import { Line, newBell } from '#turnout/experts/line.js';
+
+/** Answers numbers with their doubles, after as many milliseconds as `pauseMs` says. */
+const ANSWERING = `
+  const { workerData } = require('node:worker_threads');
+  const { port, bell, line, pauseMs } = workerData;
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  import(line).then(({ answerAll }) =>
+    answerAll(port, bell, async (n) => {
+      Atomics.wait(pause, 0, 0, pauseMs);
+      return 2 * n;
+    }),
+  );
+`;
+const LONG_MS = 10_000;
+
+const workers: Worker[] = [];
+afterEach(() => Promise.all(workers.splice(0).map((worker) => worker.terminate())));
+
+async function lineTo(pauseMs: number): Promise<Line<number, number>> {
+  const { port1, port2 } = new MessageChannel();
+  const bell = newBell();
+  const line = import.meta.resolve('#turnout/experts/line.js');
+  const workerData = { port: port2, bell, line, pauseMs };
+  const worker = new Worker(ANSWERING, { eval: true, workerData, transferList: [port2] });
+  workers.push(worker);
+  await once(worker, 'online');
+  return new Line<number, number>(port1, bell, () => new Error('the line is broken'));
+}
+
+function within(ms: number): number {
+  return performance.now() + ms;
+}
+
+test('answers are heard before the event loop takes another turn', async () => {
+  const line = await lineTo(5);
+  const answers = Promise.all([line.ask(1), line.ask(2)]);
+  let turns = 0;
+  setImmediate(() => turns++);
+  line.listen()(within(LONG_MS));
+  expect(await answers).toEqual([2, 4]);
+  expect(turns).toBe(0);
+});
+
+test('what is asked later is not waited for', async () => {
+  const line = await lineTo(50);
+  const first = line.ask(1);
+  const hear = line.listen();
+  const heard: string[] = [];
+  const second = line.ask(2).then(() => heard.push('second'));
+  hear(within(LONG_MS));
+  expect(await first).toBe(2);
+  expect(heard).toEqual([]);
+  await second;
+});
+
+test('an answer that comes after the deadline comes as an event', async () => {
+  const line = await lineTo(200);
+  const answer = line.ask(21);
+  let answered = false;
+  void answer.then(() => {
+    answered = true;
+  });
+  line.listen()(within(1));
+  await Promise.resolve();
+  expect(answered).toBe(false);
+  expect(await answer).toBe(42);
+});
+
+test('a line that breaks fails what waits and what is asked later, and nobody waits for it', async () => {
+  const line = await lineTo(LONG_MS);
+  const answer = line.ask(1);
+  const hear = line.listen();
+  line.break(new Error('gone'));
+  const started = performance.now();
+  hear(within(LONG_MS));
+  expect(performance.now() - started).toBeLessThan(LONG_MS / 2);
+  await expect(answer).rejects.toThrow('gone');
+  await expect(line.ask(2)).rejects.toThrow('gone');
+});
