@@ -9,7 +9,8 @@ import type {
   LaneStats,
 } from './backend.js';
 import { wholeBatch } from './batches.js';
-import { type CallCosts, type CallRows, costsOf, whereOf } from './call-costs.js';
+import { CallChooser } from './call-chooser.js';
+import { type CallCosts, type CallRows, costsOf } from './call-costs.js';
 import { joinedBy } from './here-lane.js';
 import { openInline } from './inline.js';
 import { LanesBackend } from './lanes-backend.js';
@@ -28,17 +29,17 @@ const ENOUGH_MS = 2;
 const TURNS_MS = 100;
 const LEAST_TURNS = 4;
 
-/** This thread joins in only where the longest piece of a call takes no longer: so long its event loop stands still. */
-const MOST_JOINED_MS = 5;
+/** This thread takes part only where none of its pieces takes longer: so long its event loop stands still. */
+const MOST_HERE_MS = 5;
 
 /**
  * Opens experts in worker threads as `openThreads` does, and in this thread as well: each call goes where it will be over
- * soonest, by costs that are measured on these experts before this returns. Calls of a few rows are computed here, for
+ * soonest, by costs that are measured on these experts before this returns, and by what calls take from then on. Calls of a few rows are computed here, for
  * other threads would have to wake up; larger ones here and in all threads but one, so that every core has a thread;
  * those of large pieces (5 ms) in the threads alone, for this thread's event loop stands still during each piece, and
- * for up to 1 ms until the others have done theirs. Experts
- * of more than 256 MiB in all, with the external data that `files` name, are held by the threads alone: waking them is
- * little beside what those take. Throws what `openThreads` throws.
+ * for up to 1 ms until the others have done theirs. Experts of more than 256 MiB in all, with the external data that
+ * `files` name, are held by the threads alone: waking them is little beside what those take. Throws what `openThreads`
+ * throws.
  */
 export async function openAuto(
   files: readonly ExpertFile[],
@@ -53,7 +54,7 @@ export async function openAuto(
     try {
       const joined = new LanesBackend(joinedBy(inline, generation), { ...info, kind: 'auto' });
       const costs = await measured({ inline, joined, threads });
-      return new AutoBackend(threads, { inline, joined, costs });
+      return new AutoBackend(threads, { inline, joined, chooser: new CallChooser(costs, MOST_HERE_MS) });
     } catch (error) {
       await inline.close();
       throw error;
@@ -74,7 +75,7 @@ interface Backends {
 }
 
 /** What this thread needs to take part. */
-type Here = Omit<Backends, 'threads'> & { readonly costs: CallCosts };
+type Here = Omit<Backends, 'threads'> & { readonly chooser: CallChooser };
 
 /** Each call where it will be over soonest. */
 class AutoBackend implements ExpertBackend {
@@ -83,6 +84,9 @@ class AutoBackend implements ExpertBackend {
   readonly #here: Here | undefined;
   /** What each lane had counted when it opened: the calls that were timed are nobody's. */
   readonly #before: readonly LaneStats[];
+  /** Calls under way, and calls so far. */
+  #active = 0;
+  #begun = 0;
   #closed: Promise<void> | undefined;
 
   constructor(threads: LanesBackend, here?: Here) {
@@ -105,13 +109,27 @@ class AutoBackend implements ExpertBackend {
 
   async run(batches: readonly ExpertBatch[], options?: BackendCall): Promise<ExpertResults> {
     if (this.#closed) throw new TurnoutError('TURNOUT_CLOSED', 'the auto backend is closed');
-    return this.#choose(batches).run(batches, options);
+    return this.#here ? this.#runChosen(this.#here, batches, options) : this.#threads.run(batches, options);
   }
 
-  #choose(batches: readonly ExpertBatch[]): ExpertBackend {
-    if (!this.#here) return this.#threads;
-    const where = whereOf(this.#here.costs, rowsOf(batches), MOST_JOINED_MS);
-    return where === 'threads' ? this.#threads : this.#here[where];
+  async #runChosen(
+    here: Here,
+    batches: readonly ExpertBatch[],
+    options: BackendCall | undefined,
+  ): Promise<ExpertResults> {
+    const { way, took } = here.chooser.choose(rowsOf(batches));
+    const backend = way === 'threads' ? this.#threads : here[way];
+    const others = this.#active++;
+    const begun = ++this.#begun;
+    const started = performance.now();
+    try {
+      const results = await backend.run(batches, options);
+      // Calls that share lanes tell nothing of how long they would take alone.
+      if (others === 0 && begun === this.#begun) took(performance.now() - started);
+      return results;
+    } finally {
+      this.#active--;
+    }
   }
 
   lanes(): readonly LaneStats[] {
@@ -164,19 +182,19 @@ async function bytesOf(files: readonly ExpertFile[]): Promise<number> {
 async function measured({ inline, joined, threads }: Backends): Promise<CallCosts> {
   const lanes = threads.lanes().length;
   const batches = { few: FEW_PER_LANE * lanes, many: MANY_PER_LANE * lanes };
-  const [few, many] = [batches.few, batches.many].map((count) => callOf(inline, count, 1));
-  let [rows, large] = [FIRST_ROWS, callOf(inline, batches.few, FIRST_ROWS)];
+  const [few, many] = [batches.few, batches.many].map((count) => callsOf(inline, count, 1));
+  let [rows, large] = [FIRST_ROWS, callsOf(inline, batches.few, FIRST_ROWS)];
   while (rows < MOST_ROWS && (await timed(inline, large)) < ENOUGH_MS) {
     rows *= 2;
-    large = callOf(inline, batches.few, rows);
+    large = callsOf(inline, batches.few, rows);
   }
   const ms = await inTurns({
-    hereFew: () => timed(inline, few!),
+    hereFew: () => secondOf(inline, few!),
     hereMany: () => timed(inline, many!),
     hereRows: () => timed(inline, large),
-    joinedFew: () => timed(joined, few!),
+    joinedFew: () => secondOf(joined, few!),
     joinedMany: () => timed(joined, many!),
-    threadsFew: () => timed(threads, few!),
+    threadsFew: () => secondOf(threads, few!),
     threadsMany: () => timed(threads, many!),
   });
   return costsOf({
@@ -189,15 +207,24 @@ async function measured({ inline, joined, threads }: Backends): Promise<CallCost
   });
 }
 
-function callOf({ experts, hidden }: ExpertBackend, batches: number, rows: number): ExpertBatch[] {
+/** Calls whose experts follow those of the call before: what one has just read is not what the next one needs. */
+function callsOf({ experts, hidden }: ExpertBackend, batches: number, rows: number): () => ExpertBatch[] {
   const x = new Float32Array(rows * hidden);
-  return Array.from({ length: batches }, (_, b) => wholeBatch(b % experts, x, hidden));
+  let next = 0;
+  return () => Array.from({ length: batches }, () => wholeBatch(next++ % experts, x, hidden));
 }
 
-async function timed(backend: ExpertBackend, call: readonly ExpertBatch[]): Promise<number> {
+async function timed(backend: ExpertBackend, nextCall: () => ExpertBatch[]): Promise<number> {
+  const call = nextCall();
   const started = performance.now();
   (await backend.run(call, { lend: true })).recycle?.();
   return performance.now() - started;
+}
+
+/** Of two calls in a row, as a model's follow each other: threads may have slept before the first. */
+async function secondOf(backend: ExpertBackend, nextCall: () => ExpertBatch[]): Promise<number> {
+  await timed(backend, nextCall);
+  return timed(backend, nextCall);
 }
 
 /**

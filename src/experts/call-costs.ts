@@ -34,10 +34,13 @@ interface FewAndMany {
   readonly many: number;
 }
 
+/** What every call of ONNX Runtime takes. */
+const LEAST_BATCH_MS = 0.01;
+
 /** The costs that such times come from; what noise alone can have made is cut off. */
 export function costsOf({ lanes, batches, rows, here, ...shared }: CallTimes): CallCosts {
   const rowMs = Math.max(0, (here.rows - here.few) / (batches.few * (rows - 1)));
-  const batchMs = Math.max(0, here.many / batches.many - rowMs);
+  const batchMs = Math.max(LEAST_BATCH_MS, here.many / batches.many - rowMs);
   const costs = ({ few, many }: FewAndMany): SharedCosts => {
     const slope = (many - few) / Math.max(here.many - here.few, Number.MIN_VALUE);
     const share = Math.min(1, Math.max(1 / lanes, slope));
@@ -53,21 +56,28 @@ export interface CallRows {
   readonly most: number;
 }
 
-/** Where a call is over soonest; this thread joins in only where no piece of it takes longer than `mostJoinedMs`. */
-export function whereOf(
-  costs: CallCosts,
-  call: CallRows,
-  mostJoinedMs: number,
-): 'inline' | 'joined' | 'threads' {
-  const { lanes, batchMs, rowMs } = costs;
-  const inline = call.batches * batchMs + call.rows * rowMs;
+/** In this thread alone, in this thread and all others but one, or in the others alone. */
+export type Way = 'inline' | 'joined' | 'threads';
+
+/** Milliseconds of ONNX calls, in one thread. */
+export function workMs({ batchMs, rowMs }: CallCosts, { batches, rows }: Omit<CallRows, 'most'>): number {
+  return batches * batchMs + rows * rowMs;
+}
+
+/**
+ * Milliseconds that a call is expected to take each way; for ever where this thread would compute a piece of more than
+ * `mostHereMs` in one go.
+ */
+export function expectedOf(costs: CallCosts, call: CallRows, mostHereMs: number): Record<Way, number> {
+  const { lanes } = costs;
+  const goes = (rows: number) => workMs(costs, { batches: 1, rows }) <= mostHereMs;
   // A batch that is larger than the part of a lane is split.
-  const longest = batchMs + Math.min(call.most, Math.ceil(call.rows / lanes)) * rowMs;
-  const joined =
-    lanes > 1 && longest <= mostJoinedMs ? sharedMs(costs, 'joined', call) : Number.POSITIVE_INFINITY;
-  const threads = sharedMs(costs, 'threads', call);
-  if (inline <= Math.min(joined, threads)) return 'inline';
-  return joined <= threads ? 'joined' : 'threads';
+  const joins = lanes > 1 && goes(Math.min(call.most, Math.ceil(call.rows / lanes)));
+  return {
+    inline: goes(call.most) ? workMs(costs, call) : Number.POSITIVE_INFINITY,
+    joined: joins ? sharedMs(costs, 'joined', call) : Number.POSITIVE_INFINITY,
+    threads: sharedMs(costs, 'threads', call),
+  };
 }
 
 /** Rows that are worth a call of their own when a batch is split. */

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openAuto } from '#turnout/experts/auto.js';
 import type { ExpertBackend, ExpertFile, Residency } from '#turnout/experts/backend.js';
 import { wholeBatch } from '#turnout/experts/batches.js';
-import { type CallCosts, costsOf, whereOf } from '#turnout/experts/call-costs.js';
+import { CallChooser } from '#turnout/experts/call-chooser.js';
+import { type CallCosts, costsOf, expectedOf, type Way } from '#turnout/experts/call-costs.js';
 import { joinedBy } from '#turnout/experts/here-lane.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { LanesBackend } from '#turnout/experts/lanes-backend.js';
@@ -69,12 +70,13 @@ describe('a backend that chooses', () => {
   });
 });
 
+const costs: CallCosts = {
+  ...{ lanes: 2, batchMs: 0.5, rowMs: 0.02 },
+  joined: { fixedMs: 0.1, share: 0.75 },
+  threads: { fixedMs: 0.4, share: 0.75 },
+};
+
 describe('the costs of calls', () => {
-  const costs: CallCosts = {
-    ...{ lanes: 2, batchMs: 0.5, rowMs: 0.02 },
-    joined: { fixedMs: 0.1, share: 0.75 },
-    threads: { fixedMs: 0.4, share: 0.75 },
-  };
   const batches = { few: 4, many: 16 };
   const here = (count: number, rows: number) => count * costs.batchMs + count * rows * costs.rowMs;
   const timesOf = ({ fixedMs, share }: CallCosts['joined']) => ({
@@ -108,21 +110,82 @@ describe('the costs of calls', () => {
     expect(found.threads).toEqual({ fixedMs: 0, share: 0.25 });
   });
 
-  it('keep one row here, share what is worth it, and large pieces among the threads', () => {
-    const where = (batches: number, rows: number, most = rows) => whereOf(costs, { batches, rows, most }, 5);
-    expect([where(1, 1), where(1, 16), where(1, 100), where(2, 2, 1)]).toEqual([
-      'inline',
-      'inline',
-      'joined',
-      'joined',
-    ]);
+  it('are those of no piece in this thread that takes longer than it may', () => {
+    const [joined, inline] = (['joined', 'inline'] as const).map(
+      (way) => (batches: number, rows: number, most: number) =>
+        expectedOf(costs, { batches, rows, most }, 5)[way],
+    );
     // 0.5 + 225 rows of 0.02 ms are a piece of 5 ms; halves of one batch of twice as many.
-    expect([where(1, 450), where(1, 452), where(8, 800, 225), where(8, 800, 226)]).toEqual([
+    expect(joined!(1, 450, 450)).toBeLessThan(Infinity);
+    expect(joined!(1, 452, 452)).toBe(Infinity);
+    expect(joined!(8, 800, 225)).toBeLessThan(Infinity);
+    expect(joined!(8, 800, 226)).toBe(Infinity);
+    expect(inline!(1, 225, 225)).toBeLessThan(Infinity);
+    expect(inline!(1, 226, 226)).toBe(Infinity);
+  });
+});
+
+describe('the choice of a way', () => {
+  const MOST_MS = 5;
+  const chooser = () => new CallChooser(costs, MOST_MS);
+  const rowsOf = (batches: number, rows: number, most = rows) => ({ batches, rows, most });
+  /** Ways of so many calls of two rows each, which take `ms` each way. */
+  const waysOf = (chooser: CallChooser, calls: number, ms: Record<Way, number>) =>
+    Array.from({ length: calls }, () => {
+      const { way, took } = chooser.choose(rowsOf(2, 2, 1));
+      took(ms[way]);
+      return way;
+    });
+  const count = (ways: readonly Way[], way: Way) => ways.filter((taken) => taken === way).length;
+
+  it('keeps one row here, shares what is worth it, and large pieces among the threads', () => {
+    const where = (batches: number, rows: number, most = rows) =>
+      chooser().choose(rowsOf(batches, rows, most)).way;
+    expect([where(1, 1), where(1, 16), where(1, 100), where(2, 2, 1), where(1, 452)]).toEqual([
+      'inline',
+      'inline',
       'joined',
-      'threads',
       'joined',
       'threads',
     ]);
-    expect(whereOf({ ...costs, lanes: 1 }, { batches: 8, rows: 8, most: 1 }, 5)).toBe('inline');
+    expect(new CallChooser({ ...costs, lanes: 1 }, MOST_MS).choose(rowsOf(8, 8, 1)).way).toBe('inline');
+  });
+
+  it('goes where calls are over sooner than the costs say, and comes back', () => {
+    const learning = chooser();
+    expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('joined');
+    const here = { inline: 0.5, joined: 0.85, threads: 1.2 };
+    waysOf(learning, 64, here);
+    expect(count(waysOf(learning, 512, here), 'inline')).toBeGreaterThan(470);
+    const elsewhere = { ...here, inline: 1.5 };
+    waysOf(learning, 256, elsewhere);
+    expect(count(waysOf(learning, 512, elsewhere), 'joined')).toBeGreaterThan(470);
+  });
+
+  it('tries what comes second 8 times among 32 calls, and then among 256', () => {
+    const learning = chooser();
+    const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST_MS);
+    expect(count(waysOf(learning, 128, expected), 'inline')).toBe(4 * 8);
+    expect(count(waysOf(learning, 512, expected), 'inline')).toBe(2 * 8);
+  });
+
+  it('tries nothing that takes more than twice the time', () => {
+    const learning = chooser();
+    const ways = Array.from({ length: 256 }, () => learning.choose(rowsOf(1, 1)).way);
+    const expected = expectedOf(costs, rowsOf(1, 1), MOST_MS);
+    expect(expected.threads).toBeGreaterThan(expected.inline);
+    expect(new Set(ways)).not.toContain('threads');
+    expect(new Set(Array.from({ length: 64 }, () => learning.choose(rowsOf(1, 452)).way))).toEqual(
+      new Set(['threads']),
+    );
+  });
+
+  it('learns of calls of one length nothing for those of another, nor from one odd call', () => {
+    const learning = chooser();
+    learning.choose(rowsOf(2, 2, 1)).took(1000);
+    expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('joined');
+    waysOf(learning, 64, { inline: 0.5, joined: 4, threads: 4 });
+    expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('inline');
+    expect(learning.choose(rowsOf(8, 8, 1)).way).toBe('joined');
   });
 });
