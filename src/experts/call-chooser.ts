@@ -2,31 +2,23 @@ import { type CallCosts, type CallRows, expectedOf, type Way, workMs } from './c
 
 const WAYS = ['inline', 'joined', 'threads'] as const;
 
-/**
- * Weights of a call in what is learnt, where it took less than was known and where it took more: what others who use the
- * machine add to single calls is forgotten soon.
- */
-const WEIGHT = { less: 0.3, more: 0.05 } as const;
-/** What took so many times what was expected, or less, had other reasons. */
-const ODD = 4;
-
-/** So many calls in a row go the way that comes second: threads that slept before the first of them are awake then. */
-const TRIES = 8;
-/** Of how many calls of a size: among the first ones, and later on. */
-const OF = { soon: 32, later: 256 } as const;
-const SOON = 128;
-/** A way that is expected to take more times the best is not tried. */
+/** Calls that go one way before it is chosen anew: threads that slept before the first of them are awake then. */
+const RUN = 8;
+/** Weight of a run in what is learnt. */
+const WEIGHT = 0.5;
+/** One in so many runs tries another way: among the first ones, and later on. */
+const TRY_OF = { soon: 4, later: 16 } as const;
+const SOON = 16;
+/** A way that takes more times the best, by the costs, is not tried. */
 const MOST_TRIED = 2;
-
-interface Choice {
-  readonly way: Way;
-  readonly ms: number;
-}
 
 /** Calls of about the same length. */
 interface Size {
   calls: number;
-  /** What calls take each way, beside what the costs say. */
+  /** Of the run under way, and what its calls took beside what the costs say. */
+  way: Way;
+  readings: number[];
+  /** What runs took beside what the costs say. */
   readonly ratios: Record<Way, number>;
 }
 
@@ -49,27 +41,42 @@ export class CallChooser {
   choose(call: CallRows): { readonly way: Way; took(ms: number): void } {
     const expected = expectedOf(this.#costs, call, this.#mostHereMs);
     const size = this.#sizeOf(workMs(this.#costs, call));
-    const [best, second] = WAYS.map((way) => ({ way, ms: expected[way] * size.ratios[way] })).sort(
-      (a, b) => a.ms - b.ms,
-    ) as [Choice, Choice];
-    const of = size.calls < SOON ? OF.soon : OF.later;
-    const left = of - (size.calls++ % of);
-    const tries = left <= TRIES && expected[second.way] <= MOST_TRIED * best.ms;
-    const { way } = tries ? second : best;
-    return { way, took: (ms) => learn(size, way, ms / expected[way]) };
+    if (size.calls % RUN === 0) beginRun(size, expected);
+    size.calls++;
+    const { way, readings } = size;
+    // Another call of the run may have had smaller pieces.
+    if (expected[way] === Number.POSITIVE_INFINITY) return { way: 'threads', took: () => {} };
+    return { way, took: (ms) => readings.push(ms / expected[way]) };
   }
 
   #sizeOf(ms: number): Size {
     const key = Math.round(Math.log2(ms));
     const known = this.#sizes.get(key);
     if (known) return known;
-    const size = { calls: 0, ratios: { inline: 1, joined: 1, threads: 1 } };
+    const size: Size = {
+      calls: 0,
+      way: 'inline',
+      readings: [],
+      ratios: { inline: 1, joined: 1, threads: 1 },
+    };
     this.#sizes.set(key, size);
     return size;
   }
 }
 
-function learn({ ratios }: Size, way: Way, ratio: number): void {
-  const change = Math.min(ODD, Math.max(1 / ODD, ratio)) - ratios[way];
-  ratios[way] += change * (change < 0 ? WEIGHT.less : WEIGHT.more);
+function beginRun(size: Size, expected: Readonly<Record<Way, number>>): void {
+  const { readings, ratios } = size;
+  // The median one: what others who use the machine add to single calls does not count.
+  const median = readings.sort((a, b) => a - b)[readings.length >> 1];
+  if (median !== undefined) ratios[size.way] += WEIGHT * (median - ratios[size.way]);
+  const best = WAYS.reduce((best, way) =>
+    expected[way] * ratios[way] < expected[best] * ratios[best] ? way : best,
+  );
+  const others = WAYS.filter((way) => way !== best && expected[way] <= MOST_TRIED * expected[best]);
+  const run = size.calls / RUN;
+  const of = run < SOON ? TRY_OF.soon : TRY_OF.later;
+  const tries = run % of === of - 1;
+  const other = others[Math.floor(run / of) % others.length];
+  size.way = tries && other ? other : best;
+  size.readings = [];
 }

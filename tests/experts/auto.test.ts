@@ -156,28 +156,30 @@ describe('the choice of a way', () => {
     expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('joined');
     const here = { inline: 0.5, joined: 0.85, threads: 1.2 };
     waysOf(learning, 64, here);
-    expect(count(waysOf(learning, 512, here), 'inline')).toBeGreaterThan(470);
+    expect(count(waysOf(learning, 512, here), 'inline')).toBeGreaterThan(440);
     const elsewhere = { ...here, inline: 1.5 };
     waysOf(learning, 256, elsewhere);
-    expect(count(waysOf(learning, 512, elsewhere), 'joined')).toBeGreaterThan(470);
+    expect(count(waysOf(learning, 512, elsewhere), 'joined')).toBeGreaterThan(440);
   });
 
-  it('tries what comes second 8 times among 32 calls, and then among 256', () => {
+  it('tries the other ways in turns, in one of 4 runs of 8 calls, and later in one of 16', () => {
     const learning = chooser();
     const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST_MS);
-    expect(count(waysOf(learning, 128, expected), 'inline')).toBe(4 * 8);
-    expect(count(waysOf(learning, 512, expected), 'inline')).toBe(2 * 8);
+    const counts = (calls: number) => {
+      const ways = waysOf(learning, calls, expected);
+      return { inline: count(ways, 'inline'), threads: count(ways, 'threads') };
+    };
+    expect(counts(128)).toEqual({ inline: 2 * 8, threads: 2 * 8 });
+    expect(counts(256)).toEqual({ inline: 8, threads: 8 });
   });
 
-  it('tries nothing that takes more than twice the time', () => {
-    const learning = chooser();
-    const ways = Array.from({ length: 256 }, () => learning.choose(rowsOf(1, 1)).way);
-    const expected = expectedOf(costs, rowsOf(1, 1), MOST_MS);
-    expect(expected.threads).toBeGreaterThan(expected.inline);
-    expect(new Set(ways)).not.toContain('threads');
-    expect(new Set(Array.from({ length: 64 }, () => learning.choose(rowsOf(1, 452)).way))).toEqual(
-      new Set(['threads']),
-    );
+  it('tries nothing that takes more than twice the time, nor what must not be', () => {
+    const far = new CallChooser({ ...costs, threads: { fixedMs: 4, share: 0.75 } }, MOST_MS);
+    const ways = Array.from({ length: 256 }, () => far.choose(rowsOf(2, 2, 1)).way);
+    expect(new Set(ways)).toEqual(new Set(['joined', 'inline']));
+    const large = chooser();
+    const largeWays = Array.from({ length: 64 }, () => large.choose(rowsOf(1, 452)).way);
+    expect(new Set(largeWays)).toEqual(new Set(['threads']));
   });
 
   it('learns of calls of one length nothing for those of another, nor from one odd call', () => {
