@@ -6,11 +6,13 @@ const WAYS = ['inline', 'joined', 'threads'] as const;
 const RUN = 8;
 /** Weight of a run in what is learnt. */
 const WEIGHT = 0.5;
-/** One in so many runs tries another way: among the first ones, and later on. */
-const TRY_OF = { soon: 4, later: 16 } as const;
-const SOON = 16;
-/** A way that takes more times the best, by the costs, is not tried. */
-const MOST_TRIED = 2;
+/** One in so many runs tries another way, unless the costs say that it takes more times the best. */
+const TRY_OF = 16;
+const MOST_TRIED = 1.5;
+/** For calls of more work costs decide alone: waking threads is little beside them, and a wrong way much. */
+const MOST_LEARNT_MS = 2;
+
+const NO_RATIOS: Readonly<Record<Way, number>> = { inline: 1, joined: 1, threads: 1 };
 
 /** Calls of about the same length. */
 interface Size {
@@ -23,9 +25,9 @@ interface Size {
 }
 
 /**
- * Chooses where each call is over soonest: by costs that were measured before the first one, and by what calls of about
- * the same length have taken since. Costs alone do not tell how soon calls follow each other, and code becomes faster
- * while it runs.
+ * Chooses where each call is over soonest: by costs that were measured before the first one and, where it is short, by
+ * what others of about the same length have taken since. Costs alone do not tell how soon calls follow each other, and
+ * code becomes faster while it runs.
  */
 export class CallChooser {
   readonly #costs: CallCosts;
@@ -40,12 +42,12 @@ export class CallChooser {
   /** The way of the next call; `took` is to be told how many milliseconds it was under way, where it was alone. */
   choose(call: CallRows): { readonly way: Way; took(ms: number): void } {
     const expected = expectedOf(this.#costs, call, this.#mostHereMs);
-    const size = this.#sizeOf(workMs(this.#costs, call));
+    const work = workMs(this.#costs, call);
+    if (work > MOST_LEARNT_MS) return { way: bestOf(expected), took: () => {} };
+    const size = this.#sizeOf(work);
     if (size.calls % RUN === 0) beginRun(size, expected);
     size.calls++;
     const { way, readings } = size;
-    // Another call of the run may have had smaller pieces.
-    if (expected[way] === Number.POSITIVE_INFINITY) return { way: 'threads', took: () => {} };
     return { way, took: (ms) => readings.push(ms / expected[way]) };
   }
 
@@ -69,14 +71,15 @@ function beginRun(size: Size, expected: Readonly<Record<Way, number>>): void {
   // The median one: what others who use the machine add to single calls does not count.
   const median = readings.sort((a, b) => a - b)[readings.length >> 1];
   if (median !== undefined) ratios[size.way] += WEIGHT * (median - ratios[size.way]);
-  const best = WAYS.reduce((best, way) =>
-    expected[way] * ratios[way] < expected[best] * ratios[best] ? way : best,
-  );
+  const best = bestOf(expected, ratios);
   const others = WAYS.filter((way) => way !== best && expected[way] <= MOST_TRIED * expected[best]);
-  const run = size.calls / RUN;
-  const of = run < SOON ? TRY_OF.soon : TRY_OF.later;
-  const tries = run % of === of - 1;
-  const other = others[Math.floor(run / of) % others.length];
-  size.way = tries && other ? other : best;
+  const tries = Math.floor(size.calls / RUN / TRY_OF);
+  const isTry = (size.calls / RUN) % TRY_OF === TRY_OF - 1;
+  size.way = (isTry && others[tries % others.length]) || best;
   size.readings = [];
+}
+
+function bestOf(expected: Readonly<Record<Way, number>>, ratios = NO_RATIOS): Way {
+  const ms = (way: Way) => expected[way] * ratios[way];
+  return WAYS.reduce((best, way) => (ms(way) < ms(best) ? way : best));
 }

@@ -155,39 +155,40 @@ describe('the choice of a way', () => {
     const learning = chooser();
     expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('joined');
     const here = { inline: 0.5, joined: 0.85, threads: 1.2 };
-    waysOf(learning, 64, here);
-    expect(count(waysOf(learning, 512, here), 'inline')).toBeGreaterThan(440);
+    waysOf(learning, 128, here);
+    expect(count(waysOf(learning, 512, here), 'inline')).toBeGreaterThan(400);
     const elsewhere = { ...here, inline: 1.5 };
     waysOf(learning, 256, elsewhere);
-    expect(count(waysOf(learning, 512, elsewhere), 'joined')).toBeGreaterThan(440);
+    expect(count(waysOf(learning, 512, elsewhere), 'joined')).toBeGreaterThan(400);
   });
 
-  it('tries the other ways in turns, in one of 4 runs of 8 calls, and later in one of 16', () => {
+  it('tries the other ways in turns, in one of 16 runs of 8 calls', () => {
     const learning = chooser();
     const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST_MS);
     const counts = (calls: number) => {
       const ways = waysOf(learning, calls, expected);
       return { inline: count(ways, 'inline'), threads: count(ways, 'threads') };
     };
-    expect(counts(128)).toEqual({ inline: 2 * 8, threads: 2 * 8 });
-    expect(counts(256)).toEqual({ inline: 8, threads: 8 });
+    expect(counts(128)).toEqual({ inline: 8, threads: 0 });
+    expect(counts(128)).toEqual({ inline: 0, threads: 8 });
   });
 
-  it('tries nothing that takes more than twice the time, nor what must not be', () => {
+  it('tries nothing that takes more than 1.5 times as long by the costs, and nothing with long calls', () => {
     const far = new CallChooser({ ...costs, threads: { fixedMs: 4, share: 0.75 } }, MOST_MS);
     const ways = Array.from({ length: 256 }, () => far.choose(rowsOf(2, 2, 1)).way);
     expect(new Set(ways)).toEqual(new Set(['joined', 'inline']));
-    const large = chooser();
-    const largeWays = Array.from({ length: 64 }, () => large.choose(rowsOf(1, 452)).way);
-    expect(new Set(largeWays)).toEqual(new Set(['threads']));
+    const long = chooser();
+    const longWays = Array.from({ length: 256 }, () => long.choose(rowsOf(4, 64, 16)).way);
+    expect(new Set(longWays)).toEqual(new Set(['joined']));
   });
 
   it('learns of calls of one length nothing for those of another, nor from one odd call', () => {
     const learning = chooser();
     learning.choose(rowsOf(2, 2, 1)).took(1000);
+    waysOf(learning, 7, expectedOf(costs, rowsOf(2, 2, 1), MOST_MS));
     expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('joined');
-    waysOf(learning, 64, { inline: 0.5, joined: 4, threads: 4 });
+    waysOf(learning, 63, { inline: 0.5, joined: 4, threads: 4 });
     expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('inline');
-    expect(learning.choose(rowsOf(8, 8, 1)).way).toBe('joined');
+    expect(learning.choose(rowsOf(1, 60)).way).toBe('joined');
   });
 });
