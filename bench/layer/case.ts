@@ -3,7 +3,7 @@ import type { BareExperts } from '../peers/bare-experts.js';
 import { agree } from '../support/cases.js';
 import { measure, percentile, type Quantiles, quantilesOf, samplesOf } from '../support/measure.js';
 import type { LayerContender } from './contenders.js';
-import { floorOf, LIMITS, limitRuns, type Work, workOf } from './limits.js';
+import { floorOf, LIMITS, type Limits, openLimits, type Work, workOf } from './limits.js';
 import { type Machine, peakOf } from './machine.js';
 import type { CaseFigures, ContenderFigures } from './report-schema.js';
 import { type LayerShape, rowFlops } from './shapes.js';
@@ -28,21 +28,25 @@ const MOST_MS = 4000;
 export async function measureCase(call: LayerCase, parts: CaseParts): Promise<CaseFigures> {
   const { source, bare, machine, lanes, rounds, readingMs, signal } = parts;
   const { quick, notes } = withoutSlow(call, parts);
-  const differences = await checkEqual(call, quick, source);
-  const limits = limitRuns(bare, source, call, lanes);
-  for (const { stages } of quick) stages?.splice(0);
-  const runs = quick.map((contender) => ({
-    name: contender.name,
-    run: () => contender.forward(call),
-    ...(contender.timed && { timed: (repeats: number) => contender.timed!(call, repeats) }),
-  }));
-  const samples = await measure([...limits, ...runs], rounds, {
-    readingMs,
-    ...(signal && { signal }),
-  });
-  const times = new Map([...samples].map(([name, taken]) => [name, quantilesOf(taken)]));
-  const work = workOf(source, call);
-  return { ...figuresOf({ call, work, machine, times, contenders: quick, differences }), notes };
+  const limits = await openLimits(bare, source, call, lanes);
+  try {
+    const differences = await checkEqual(call, quick, source, limits);
+    for (const { stages } of quick) stages?.splice(0);
+    const runs = quick.map((contender) => ({
+      name: contender.name,
+      run: () => contender.forward(call),
+      ...(contender.timed && { timed: (repeats: number) => contender.timed!(call, repeats) }),
+    }));
+    const samples = await measure([...limits.runs, ...limits.least, ...runs], rounds, {
+      readingMs,
+      ...(signal && { signal }),
+    });
+    const times = new Map([...samples].map(([name, taken]) => [name, quantilesOf(taken)]));
+    const work = workOf(source, call);
+    return { ...figuresOf({ call, work, machine, times, contenders: quick, differences }), notes };
+  } finally {
+    await limits.close();
+  }
 }
 
 /** The dense model computes all experts for all rows: with many of both it is left out. */
@@ -67,17 +71,20 @@ export function toleranceOf(
   return stages && !exact ? Math.max(TOLERANCE[dtype], ELSEWHERE) : TOLERANCE[dtype];
 }
 
-/** Root mean square difference of each contender to the first one, relative to its output; turnout's own ways give its very bits. */
+/** Root mean square difference of each contender to the first one, relative to its output; turnout's own ways and the least layer give its very bits. */
 async function checkEqual(
   call: LayerCase,
   contenders: readonly LayerContender[],
   { shape }: LayerSource,
+  { least }: Limits,
 ): Promise<Map<string, number>> {
   const where = `${call.load}, T = ${call.tokens}`;
   const [first, ...others] = contenders;
   if (!first) return new Map();
   const expected = await first.forward(call);
   const differences = new Map([[first.name as string, 0]]);
+  if (first.exact)
+    for (const { name, run } of least) agree(`${where}: ${name} and ${first.name}`, await run(), expected, 0);
   for (const contender of others) {
     const { name, exact, forward } = contender;
     const y = await forward(call);
@@ -115,6 +122,9 @@ function figuresOf(measured: Measured): Omit<CaseFigures, 'notes'> {
   const [floor, floorOneLane] = [floorOf(work, machine, 'all'), floorOf(work, machine, 'one')];
   const [plan, longest, one] = [LIMITS.plan, LIMITS.longest, LIMITS.one].map((name) => times.get(name)!);
   const best = longest!.medianMs < plan!.medianMs ? 'longest' : 'plan';
+  const [least] = [LIMITS.leastPlan, LIMITS.leastLongest]
+    .flatMap((name) => times.get(name) ?? [])
+    .sort((a, b) => a.medianMs - b.medianMs);
   const limit = best === 'plan' ? plan! : longest!;
   return {
     load: call.load,
@@ -125,13 +135,19 @@ function figuresOf(measured: Measured): Omit<CaseFigures, 'notes'> {
     floorOneLane,
     limit: { ...limit, order: best, ofFloor: floor.ms / limit.medianMs },
     limitOneLane: { ...one!, ofFloor: floorOneLane.ms / one!.medianMs },
-    contenders: contenderFigures(measured, { limit: limit.medianMs, one: one!.medianMs, floor: floor.ms }),
+    ...(least && { least: { ...least, ofLimit: limit.medianMs / least.medianMs } }),
+    contenders: contenderFigures(measured, {
+      limit: limit.medianMs,
+      one: one!.medianMs,
+      floor: floor.ms,
+      least: least?.medianMs,
+    }),
   };
 }
 
 function contenderFigures(
   { contenders, times, differences }: Measured,
-  bounds: { readonly limit: number; readonly one: number; readonly floor: number },
+  bounds: Readonly<Record<'limit' | 'one' | 'floor', number>> & { readonly least: number | undefined },
 ): ContenderFigures[] {
   const fused = times.get('fused')?.medianMs;
   return contenders.map(({ name, stages }) => {
@@ -142,6 +158,7 @@ function contenderFigures(
       ofLimit: bounds.limit / taken.medianMs,
       ofOneLane: bounds.one / taken.medianMs,
       ofFloor: bounds.floor / taken.medianMs,
+      ...(bounds.least !== undefined && { ofLeast: bounds.least / taken.medianMs }),
       toFused: fused === undefined ? null : fused / taken.medianMs,
       difference: differences.get(name)!,
       ...(stages && stages.length > 0 && stageFigures(stages)),

@@ -32,7 +32,8 @@ export function drawShape(
 
 function drawLoad(load: string, cases: readonly CaseFigures[], { bold }: TableStyle): string {
   const names = [...new Set(cases.flatMap(({ contenders }) => contenders.map(({ name }) => name)))];
-  const head = [load, 'T', 'experts', 'most rows', 'limit L', 'one lane', ...names];
+  const least = cases.some((figures) => figures.least) ? ['least'] : [];
+  const head = [load, 'T', 'experts', 'most rows', 'limit L', 'one lane', ...least, ...names];
   const body = cases.map((figures) => [
     '',
     String(figures.tokens),
@@ -40,12 +41,17 @@ function drawLoad(load: string, cases: readonly CaseFigures[], { bold }: TableSt
     String(figures.rows[0] ?? 0),
     `${ms(figures.limit.medianMs)} ${ratio(figures.limit.ofFloor)} floor`,
     `${ms(figures.limitOneLane.medianMs)} ${ratio(figures.limitOneLane.ofFloor)} floor`,
+    ...least.map(() => leastCell(figures)),
     ...names.map((name) => cell(figures.contenders.find((contender) => contender.name === name))),
   ]);
   const widths = head.map((text, i) => Math.max(text.length, ...body.map((line) => line[i]!.length)));
   const line = (cells: readonly string[]) =>
     cells.map((text, i) => (i === 0 ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join('  ');
   return [bold(line(head)), ...body.map(line)].join('\n');
+}
+
+function leastCell({ least }: CaseFigures): string {
+  return least ? `${ms(least.medianMs)} ${ratio(least.ofLimit)}L` : '-';
 }
 
 /** `5.21 0.97L 1.40x`: milliseconds, share of the limit, times as fast as the fused operator; `+3%` for what is around the experts. */
@@ -66,5 +72,6 @@ function ratio(value: number): string {
 
 export const LEGEND = [
   'Each time in ms is a median. L: the same expert calls with nothing around them. 0.97L: L is 0.97 of this time. 1.40x: 1.40 times as fast as the fused operator.',
+  'least: what every layer does, made by hand: the gate, the same calls with their rows gathered and outputs given back, and their sum; nothing is chosen or planned.',
   '3%: gate, routing, gathering and combining, of the call. floor: the bytes at the bandwidth, or the operations at the peak, divided by the time.',
 ];

@@ -2,11 +2,23 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { ExpertFile, Residency } from '../../src/experts/backend.js';
+import type { Matrix } from '../../src/tensor.js';
 
-/** One call of one expert: x [n, H]. */
-export interface BareCall {
+/** One call of one expert. */
+export type BareCall = ReadyCall | MovedCall;
+
+/** x [n, H] lies ready, and y is thrown away. */
+export interface ReadyCall {
   readonly expert: number;
   readonly x: Float32Array;
+}
+
+/** Its lane gathers rows [n] of a matrix in shared memory, and writes y [n, H] into shared memory. */
+export interface MovedCall {
+  readonly expert: number;
+  readonly from: Matrix;
+  readonly rows: Int32Array;
+  readonly y: Float32Array;
 }
 
 /** Calls, and who makes them: lane i takes from queue i modulo their number, and lanes on one queue share it. */
@@ -33,8 +45,8 @@ const TIMEOUT_MS = 60_000;
 
 /**
  * What experts give with nothing around them: threads that hold all the experts (one thread of computing each)
- * and the rows of all calls before the clock starts. A run is one signal to the lanes and one from each, both by
- * Atomics in shared memory; outputs stay where they are and are thrown away.
+ * and all calls before the clock starts. A run is one signal to the lanes and one from each, both by Atomics in shared
+ * memory.
  */
 export async function openBareExperts(
   files: readonly ExpertFile[],

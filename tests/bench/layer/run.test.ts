@@ -2,12 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openInline } from '#turnout/experts/inline.js';
+import { MoeLayer } from '#turnout/moe-layer.js';
 import { relativeDifference } from '../../../dist/bench/layer/case.js';
+import { openLimits } from '../../../dist/bench/layer/limits.js';
 import { checkOracle } from '../../../dist/bench/layer/oracle.js';
 import { checkReport, type Report } from '../../../dist/bench/layer/report-schema.js';
 import { benchLayer, type LayerBenchOptions } from '../../../dist/bench/layer/run.js';
 import { type LayerShape, rowFlops, shapeBytes } from '../../../dist/bench/layer/shapes.js';
 import { makeCase, makeSource } from '../../../dist/bench/layer/source.js';
+import { openBareExperts } from '../../../dist/bench/peers/bare-experts.js';
 import { openFusedMoe } from '../../../dist/bench/peers/fused-moe.js';
 import { referenceExpert } from '../../support/experts.js';
 
@@ -88,7 +92,8 @@ describe('a bench of layers', () => {
 
   it('gives each time its ratios', () => {
     for (const { machine, cases } of report.shapes) {
-      for (const { limit, limitOneLane, floor, flops, contenders } of cases) {
+      for (const { limit, limitOneLane, least, floor, flops, contenders } of cases) {
+        expect(least!.ofLimit).toBeCloseTo(limit.medianMs / least!.medianMs, 9);
         // All weights fit into the cache: only operations bound it.
         expect(floor).toEqual({ ms: flops / machine.peakGflops.all / 1e6, bound: 'compute' });
         const fused = contenders.find(({ name }) => name === 'fused')!;
@@ -96,6 +101,7 @@ describe('a bench of layers', () => {
           expect(figures.ofLimit).toBeCloseTo(limit.medianMs / figures.medianMs, 9);
           expect(figures.ofOneLane).toBeCloseTo(limitOneLane.medianMs / figures.medianMs, 9);
           expect(figures.ofFloor).toBeCloseTo(floor.ms / figures.medianMs, 9);
+          expect(figures.ofLeast).toBeCloseTo(least!.medianMs / figures.medianMs, 9);
           expect(figures.toFused).toBeCloseTo(fused.medianMs / figures.medianMs, 9);
           expect(figures.p10Ms).toBeLessThanOrEqual(figures.medianMs);
           expect(figures.p90Ms).toBeGreaterThanOrEqual(figures.medianMs);
@@ -115,6 +121,39 @@ describe('a bench of layers', () => {
   it('ends with the reason of the signal', async () => {
     const signal = AbortSignal.abort(new Error('enough'));
     await expect(benchLayer({ ...options, signal })).rejects.toThrow('enough');
+  });
+});
+
+describe('the least layer', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'turnout-test-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  it('is a whole layer: it gives what a backend gives, in both orders', async () => {
+    const source = await makeSource(folder, SMALL, 7);
+    await using bare = await openBareExperts(source.files, 2);
+    await using inline = await openInline(source.files);
+    for (const load of ['even', 'skewed'] as const) {
+      const call = await makeCase(source, { load, tokens: 33, seed: 8 });
+      const layer = new MoeLayer({ name: 'a', index: 0, router: source.router, backend: inline });
+      const { y } = await layer.forward(call.x, { logits: call.logits });
+      const limits = await openLimits(bare, source, call, 2);
+      expect(limits.least).toHaveLength(2);
+      for (const { run } of limits.least) expect(await run()).toEqual(y.data);
+      await limits.close();
+    }
+  });
+
+  it('is left out where the rule may be another', async () => {
+    const { set, ...source } = await makeSource(join(folder, 'of-a-package'), SMALL, 7);
+    await using bare = await openBareExperts(source.files, 2);
+    const call = await makeCase(source, { load: 'even', tokens: 3, seed: 8 });
+    const limits = await openLimits(bare, source, call, 2);
+    expect(limits.least).toEqual([]);
+    await limits.runs[0]!.run();
+    await limits.close();
   });
 });
 

@@ -15,6 +15,7 @@ const figures: CaseFigures = {
   floorOneLane: floor,
   limit: { ...spread(8), order: 'longest', ofFloor: 0.5 },
   limitOneLane: { ...spread(12), ofFloor: 0.25 },
+  least: { ...spread(9), ofLimit: 8 / 9 },
   contenders: [
     {
       name: 'threads',
@@ -39,6 +40,8 @@ const figures: CaseFigures = {
   notes: ['dense left out: it would take 9 s and more'],
 };
 
+const { least: _, ...withoutLeast } = figures;
+
 const shape = {
   experts: 8,
   k: 2,
@@ -56,7 +59,7 @@ const layer: ShapeFigures = {
   machine: { cacheBytes: 1, bandwidthGBs: { one: 20, all: 30 }, peakGflops: { one: 100, all: 200 } },
   versions: {},
   notes: ['scaled down from 32 to 8 experts'],
-  cases: [figures, { ...figures, load: 'skewed', contenders: figures.contenders.slice(0, 1) }],
+  cases: [figures, { ...withoutLeast, load: 'skewed', contenders: figures.contenders.slice(0, 1) }],
 };
 
 it('a layer as a table: what it is, what is missing, and every time with its ratios', () => {
@@ -70,8 +73,17 @@ it('a layer as a table: what it is, what is missing, and every time with its rat
   ]);
   const cells = lines.slice(4).map((line) => line.trim().split(/ {2,}/));
   expect(cells).toEqual([
-    ['*even', 'T', 'experts', 'most rows', 'limit L', 'one lane', 'threads', 'fused*'],
-    ['16', '2', '5', '8.00 0.50 floor', '12.0 0.25 floor', '10.0 0.80L 1.50x 7%', '150 0.05L 1.00x'],
+    ['*even', 'T', 'experts', 'most rows', 'limit L', 'one lane', 'least', 'threads', 'fused*'],
+    [
+      '16',
+      '2',
+      '5',
+      '8.00 0.50 floor',
+      '12.0 0.25 floor',
+      '9.00 0.89L',
+      '10.0 0.80L 1.50x 7%',
+      '150 0.05L 1.00x',
+    ],
     ['*skewed', 'T', 'experts', 'most rows', 'limit L', 'one lane', 'threads*'],
     ['16', '2', '5', '8.00 0.50 floor', '12.0 0.25 floor', '10.0 0.80L 1.50x 7%'],
   ]);
