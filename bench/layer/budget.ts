@@ -53,7 +53,8 @@ export function copiesOf(
     auto: own * (lanes + 1),
     inline: own,
     threads: own * lanes,
-    processes: own * devices,
+    // Once more for the least layer.
+    processes: 2 * own * devices,
     // Its own file, and for int4 what it packs: codes as bytes, and again in blocks.
     fused: dtype === 'int4' ? 4 : 2,
     dense: 1,

@@ -1,20 +1,16 @@
 import type { StageTimes } from '../../src/moe-layer.js';
-import type { BareExperts } from '../peers/bare-experts.js';
 import { agree } from '../support/cases.js';
 import { measure, percentile, type Quantiles, quantilesOf, samplesOf } from '../support/measure.js';
 import type { LayerContender } from './contenders.js';
-import { floorOf, LIMITS, type Limits, openLimits, type Work, workOf } from './limits.js';
+import { floorOf, LIMITS, type LimitParts, type Limits, openLimits, type Work, workOf } from './limits.js';
 import { type Machine, peakOf } from './machine.js';
 import type { CaseFigures, ContenderFigures } from './report-schema.js';
 import { type LayerShape, rowFlops } from './shapes.js';
 import type { LayerCase, LayerSource } from './source.js';
 
-export interface CaseParts {
-  readonly source: LayerSource;
+export interface CaseParts extends LimitParts {
   readonly contenders: readonly LayerContender[];
-  readonly bare: BareExperts;
   readonly machine: Machine;
-  readonly lanes: number;
   readonly rounds: number;
   /** A contender runs for at least this long at a time. */
   readonly readingMs: number;
@@ -26,9 +22,9 @@ const MOST_MS = 4000;
 
 /** Everybody on one call: first whether they agree, then in turns against the clock. Throws where they do not agree. */
 export async function measureCase(call: LayerCase, parts: CaseParts): Promise<CaseFigures> {
-  const { source, bare, machine, lanes, rounds, readingMs, signal } = parts;
+  const { source, machine, rounds, readingMs, signal } = parts;
   const { quick, notes } = withoutSlow(call, parts);
-  const limits = await openLimits(bare, source, call, lanes);
+  const limits = await openLimits(call, parts);
   try {
     const differences = await checkEqual(call, quick, source, limits);
     for (const { stages } of quick) stages?.splice(0);
@@ -125,7 +121,9 @@ function figuresOf(measured: Measured): Omit<CaseFigures, 'notes'> {
   const [least] = [LIMITS.leastPlan, LIMITS.leastLongest]
     .flatMap((name) => times.get(name) ?? [])
     .sort((a, b) => a.medianMs - b.medianMs);
+  const leastProcesses = times.get(LIMITS.leastProcesses);
   const limit = best === 'plan' ? plan! : longest!;
+  const share = (taken: Quantiles) => ({ ...taken, ofLimit: limit.medianMs / taken.medianMs });
   return {
     load: call.load,
     tokens: call.tokens,
@@ -135,30 +133,35 @@ function figuresOf(measured: Measured): Omit<CaseFigures, 'notes'> {
     floorOneLane,
     limit: { ...limit, order: best, ofFloor: floor.ms / limit.medianMs },
     limitOneLane: { ...one!, ofFloor: floorOneLane.ms / one!.medianMs },
-    ...(least && { least: { ...least, ofLimit: limit.medianMs / least.medianMs } }),
+    ...(least && { least: share(least) }),
+    ...(leastProcesses && { leastProcesses: share(leastProcesses) }),
     contenders: contenderFigures(measured, {
       limit: limit.medianMs,
       one: one!.medianMs,
       floor: floor.ms,
       least: least?.medianMs,
+      leastProcesses: leastProcesses?.medianMs,
     }),
   };
 }
 
 function contenderFigures(
   { contenders, times, differences }: Measured,
-  bounds: Readonly<Record<'limit' | 'one' | 'floor', number>> & { readonly least: number | undefined },
+  bounds: Readonly<
+    Record<'limit' | 'one' | 'floor', number> & Record<'least' | 'leastProcesses', number | undefined>
+  >,
 ): ContenderFigures[] {
   const fused = times.get('fused')?.medianMs;
   return contenders.map(({ name, stages }) => {
     const taken = times.get(name)!;
+    const least = name === 'processes' ? bounds.leastProcesses : bounds.least;
     return {
       name,
       ...taken,
       ofLimit: bounds.limit / taken.medianMs,
       ofOneLane: bounds.one / taken.medianMs,
       ofFloor: bounds.floor / taken.medianMs,
-      ...(bounds.least !== undefined && { ofLeast: bounds.least / taken.medianMs }),
+      ...(least !== undefined && { ofLeast: least / taken.medianMs }),
       toFused: fused === undefined ? null : fused / taken.medianMs,
       difference: differences.get(name)!,
       ...(stages && stages.length > 0 && stageFigures(stages)),

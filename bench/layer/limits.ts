@@ -1,12 +1,11 @@
-import type { ExpertBatch } from '../../src/experts/backend.js';
 import { openGate } from '../../src/gate.js';
-import { combine } from '../../src/router/combine.js';
 import { planDispatch } from '../../src/router/plan.js';
-import { type Matrix, zeros } from '../../src/tensor.js';
 import { batchesOf, programOf } from '../experts/bare-programs.js';
-import type { BareExperts, MovedCall } from '../peers/bare-experts.js';
+import type { BareExperts } from '../peers/bare-experts.js';
+import type { BareProcesses } from '../peers/bare-processes.js';
 import type { Contender } from '../support/measure.js';
 import { expertBytes } from '../support/weights.js';
+import { LeastLayer } from './least.js';
 import { bandwidthOf, type Machine, peakOf } from './machine.js';
 import { rowFlops } from './shapes.js';
 import type { LayerCase, LayerSource } from './source.js';
@@ -52,69 +51,54 @@ export const LIMITS = {
   one: 'limit one lane',
   leastPlan: 'least plan',
   leastLongest: 'least longest',
+  leastProcesses: 'least processes',
 } as const;
 
-/** What bounds one layer call on these lanes. */
+/** What bounds one layer call here. */
 export interface Limits {
   /** The expert calls, with nothing around them: the lanes have the rows before, and throw outputs away. */
   readonly runs: readonly Contender[];
-  /**
-   * The least layer: the gate, lanes that gather the rows of the same calls and give the outputs back, and their sum.
-   * What was chosen is known before, and the calling thread sleeps until the lanes are done. Gives y [T, H].
-   */
+  /** The least layer on threads, whose caller sleeps until they are done, in both orders, and on processes. Each gives y [T, H]. */
   readonly least: readonly { readonly name: string; run(): Promise<Float32Array> }[];
   close(): Promise<void>;
 }
 
-/** The least layer is left out where the rule is not that of the fused operators. */
-export async function openLimits(
-  bare: BareExperts,
-  { router, shape, set, gates }: LayerSource,
-  call: LayerCase,
-  lanes: number,
-): Promise<Limits> {
-  const batches = batchesOf(call, router);
-  const sizes = { hidden: shape.hidden, experts: shape.experts };
-  const [plan, longest] = [programOf('plan', batches, sizes), programOf('longest', batches, sizes)];
-  const idle = Array.from({ length: lanes - 1 }, () => []);
-  const ready = [plan, longest, { ...plan, queues: [...plan.queues, ...idle] }];
-  const { calls, outputs } = movedCalls(batches, call.x);
-  const moved = set ? [plan, longest].map(({ queues }) => ({ calls, queues })) : [];
-  bare.load([...ready, ...moved]);
-  const gate = await openGate(gates[call.load].path, shape.hidden, shape.experts);
-  const dispatch = planDispatch(router.route({ logits: call.logits }));
-  const byExpert = Array.from({ length: shape.experts }, (_, expert) => {
-    const at = batches.findIndex((batch) => batch.expert === expert);
-    return outputs[at] ?? new Float32Array(0);
-  });
-  const into = zeros(call.tokens, shape.hidden);
-  const names = [LIMITS.plan, LIMITS.longest, LIMITS.one];
-  const leastNames = [LIMITS.leastPlan, LIMITS.leastLongest].slice(0, moved.length);
-  return {
-    runs: names.map((name, i) => ({ name, run: async () => bare.run(i) })),
-    least: leastNames.map((name, i) => ({
-      name,
-      run: async () => {
-        await gate.score(call.x);
-        bare.run(ready.length + i);
-        return combine(dispatch, byExpert, shape.hidden, { into }).data;
-      },
-    })),
-    close: () => gate.close(),
-  };
+export interface LimitParts {
+  readonly source: LayerSource;
+  readonly lanes: number;
+  readonly bare: BareExperts;
+  /** Absent where no processes are measured. */
+  readonly bareProcesses: BareProcesses | undefined;
 }
 
-/** Calls that take their rows from shared memory, and where their outputs go. */
-function movedCalls(batches: readonly ExpertBatch[], { rows, cols, data }: Matrix) {
-  const shared = (values: number) => new Float32Array(new SharedArrayBuffer(4 * values));
-  const from: Matrix = { rows, cols, data: shared(data.length) };
-  from.data.set(data);
-  const y = shared(batches.reduce((sum, batch) => sum + batch.rows.length, 0) * cols);
-  let next = 0;
-  const calls: MovedCall[] = batches.map(({ expert, rows }) => {
-    const first = next;
-    next += rows.length * cols;
-    return { expert, from, rows, y: y.subarray(first, next) };
-  });
-  return { calls, outputs: calls.map((call) => call.y) };
+/** The least layer is left out where the rule may not be that of the fused operators. */
+export async function openLimits(
+  call: LayerCase,
+  { source, lanes, bare, bareProcesses }: LimitParts,
+): Promise<Limits> {
+  const { hidden, experts } = source.shape;
+  const batches = batchesOf(call, source.router);
+  const [plan, longest] = [
+    programOf('plan', batches, { hidden, experts }),
+    programOf('longest', batches, { hidden, experts }),
+  ];
+  const idle = Array.from({ length: lanes - 1 }, () => []);
+  const ready = [plan, longest, { ...plan, queues: [...plan.queues, ...idle] }];
+  const names = [LIMITS.plan, LIMITS.longest, LIMITS.one];
+  const runs = names.map((name, i) => ({ name, run: async () => bare.run(i) }));
+  if (!source.set) {
+    bare.load(ready);
+    return { runs, least: [], close: async () => {} };
+  }
+  const gate = await openGate(source.gates[call.load].path, hidden, experts);
+  const layer = new LeastLayer(call, source, gate);
+  bare.load([...ready, ...[plan, longest].map(({ queues }) => ({ calls: layer.calls, queues }))]);
+  await bareProcesses?.load(layer.programs(bareProcesses.count));
+  const ways: [string, () => void | Promise<void>][] = [
+    [LIMITS.leastPlan, () => bare.run(ready.length)],
+    [LIMITS.leastLongest, () => bare.run(ready.length + 1)],
+  ];
+  if (bareProcesses) ways.push([LIMITS.leastProcesses, () => bareProcesses.run(call.x.data, layer.y)]);
+  const least = ways.map(([name, compute]) => ({ name, run: () => layer.forward(compute) }));
+  return { runs, least, close: () => gate.close() };
 }

@@ -27,7 +27,9 @@ const ContenderFigures = Type.Object({
   ofLimit: Ratio('The limit divided by this median: 1 is as fast as the limit.'),
   ofOneLane: Ratio('The limit of one lane divided by this median.'),
   ofFloor: Ratio('The floor of all lanes divided by this median.'),
-  ofLeast: Type.Optional(Ratio('The least layer divided by this median.')),
+  ofLeast: Type.Optional(
+    Ratio('The least layer divided by this median: on processes for those, on threads for others.'),
+  ),
   toFused: Type.Union([Type.Number(), Type.Null()], {
     description: 'Median of the fused operator divided by this one: above 1 is faster than it.',
   }),
@@ -46,6 +48,14 @@ export type ContenderFigures = Static<typeof ContenderFigures>;
 
 const LimitFigures = Type.Object({ ...spread, ofFloor: Ratio('The floor divided by this median.') });
 
+const LeastFigures = (lanes: string) =>
+  Type.Object(
+    { ...spread, ofLimit: Ratio('The limit divided by this median.') },
+    {
+      description: `By hand on ${lanes}: the gate, the calls with their rows gathered and outputs given back, and their sum.`,
+    },
+  );
+
 const CaseFigures = Type.Object({
   load: Type.String(),
   tokens: Type.Integer(),
@@ -56,12 +66,8 @@ const CaseFigures = Type.Object({
   floorOneLane: Type.Object({ ms: Type.Number(), bound: Type.String() }),
   limit: Type.Object({ ...LimitFigures.properties, order: Type.String() }),
   limitOneLane: LimitFigures,
-  least: Type.Optional(
-    Type.Object(
-      { ...spread, ofLimit: Ratio('The limit divided by this median.') },
-      { description: 'The gate, the calls with their rows gathered and outputs given back, and their sum.' },
-    ),
-  ),
+  least: Type.Optional(LeastFigures('threads')),
+  leastProcesses: Type.Optional(LeastFigures('processes')),
   contenders: Type.Array(ContenderFigures),
   notes: Type.Array(Type.String()),
 });

@@ -1,4 +1,5 @@
 import { openBareExperts } from '../peers/bare-experts.js';
+import { type BareProcesses, openBareProcesses } from '../peers/bare-processes.js';
 import type { Fitted } from './budget.js';
 import { type CaseParts, measureCase } from './case.js';
 import { type LayerContender, openContender } from './contenders.js';
@@ -35,8 +36,20 @@ export async function runCases(fitted: Fitted, machine: Machine, options: ShapeO
   const { opened, skipped } = await openAll(fitted.contenders, { source, stack, options });
   onProgress?.('opening the lanes of the limit');
   const bare = stack.use(await openBareExperts(source.files, lanes, residency));
+  const bareProcesses = await openLeastProcesses(opened, options, source);
+  if (bareProcesses) stack.use(bareProcesses);
   const { rounds, readingMs = READING_MS, signal } = options;
-  const parts = { source, contenders: opened, bare, machine, lanes, rounds, readingMs, signal };
+  const parts = {
+    source,
+    contenders: opened,
+    bare,
+    bareProcesses,
+    machine,
+    lanes,
+    rounds,
+    readingMs,
+    signal,
+  };
   const cases = await measureAll(parts, options);
   const versions = opened.flatMap(({ name, version }) => (version === undefined ? [] : [[name, version]]));
   const notes = [...fitted.notes, ...(source.notes ?? []), ...skipped];
@@ -61,6 +74,16 @@ async function openAll(names: readonly ContenderName[], { source, stack, options
     else opened.push(stack.use(contender));
   }
   return { opened, skipped };
+}
+
+/** For the least layer, where processes of turnout are measured that compute on CPUs. */
+async function openLeastProcesses(
+  opened: readonly LayerContender[],
+  { devices, residency }: ShapeOptions,
+  { files, set }: LayerSource,
+): Promise<BareProcesses | undefined> {
+  const measured = opened.some(({ name, exact }) => name === 'processes' && exact);
+  return measured && set ? openBareProcesses(files, devices, residency) : undefined;
 }
 
 async function measureAll(

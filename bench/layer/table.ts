@@ -32,8 +32,17 @@ export function drawShape(
 
 function drawLoad(load: string, cases: readonly CaseFigures[], { bold }: TableStyle): string {
   const names = [...new Set(cases.flatMap(({ contenders }) => contenders.map(({ name }) => name)))];
-  const least = cases.some((figures) => figures.least) ? ['least'] : [];
-  const head = [load, 'T', 'experts', 'most rows', 'limit L', 'one lane', ...least, ...names];
+  const least = LEAST.filter(([, key]) => cases.some((figures) => figures[key]));
+  const head = [
+    load,
+    'T',
+    'experts',
+    'most rows',
+    'limit L',
+    'one lane',
+    ...least.map(([title]) => title),
+    ...names,
+  ];
   const body = cases.map((figures) => [
     '',
     String(figures.tokens),
@@ -41,7 +50,7 @@ function drawLoad(load: string, cases: readonly CaseFigures[], { bold }: TableSt
     String(figures.rows[0] ?? 0),
     `${ms(figures.limit.medianMs)} ${ratio(figures.limit.ofFloor)} floor`,
     `${ms(figures.limitOneLane.medianMs)} ${ratio(figures.limitOneLane.ofFloor)} floor`,
-    ...least.map(() => leastCell(figures)),
+    ...least.map(([, key]) => leastCell(figures[key])),
     ...names.map((name) => cell(figures.contenders.find((contender) => contender.name === name))),
   ]);
   const widths = head.map((text, i) => Math.max(text.length, ...body.map((line) => line[i]!.length)));
@@ -50,7 +59,13 @@ function drawLoad(load: string, cases: readonly CaseFigures[], { bold }: TableSt
   return [bold(line(head)), ...body.map(line)].join('\n');
 }
 
-function leastCell({ least }: CaseFigures): string {
+/** The least layer, by the title of its column. */
+const LEAST = [
+  ['least', 'least'],
+  ['in processes', 'leastProcesses'],
+] as const;
+
+function leastCell(least: CaseFigures['least']): string {
   return least ? `${ms(least.medianMs)} ${ratio(least.ofLimit)}L` : '-';
 }
 
@@ -72,6 +87,6 @@ function ratio(value: number): string {
 
 export const LEGEND = [
   'Each time in ms is a median. L: the same expert calls with nothing around them. 0.97L: L is 0.97 of this time. 1.40x: 1.40 times as fast as the fused operator.',
-  'least: what every layer does, made by hand: the gate, the same calls with their rows gathered and outputs given back, and their sum; nothing is chosen or planned.',
+  'least: what every layer does, made by hand on threads, and in processes: the gate, the same calls with their rows gathered and outputs given back, and their sum.',
   '3%: gate, routing, gathering and combining, of the call. floor: the bytes at the bandwidth, or the operations at the peak, divided by the time.',
 ];

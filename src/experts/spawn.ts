@@ -10,7 +10,7 @@ import { hugePages } from './huge-pages.js';
 /** The descriptor of the link in an expert process; 0 to 2 are the standard streams. */
 export const LINK = 3;
 /** The descriptor of the memory that it shares with its carrier, where there is one. */
-const PAYLOAD = 4;
+export const PAYLOAD = 4;
 
 /** What an expert process ends with when it cannot go on; 0 where its carrier is gone. */
 export const HOST_EXIT = { badLink: 70, outOfMemory: 71 } as const;

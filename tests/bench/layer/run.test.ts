@@ -12,6 +12,7 @@ import { benchLayer, type LayerBenchOptions } from '../../../dist/bench/layer/ru
 import { type LayerShape, rowFlops, shapeBytes } from '../../../dist/bench/layer/shapes.js';
 import { makeCase, makeSource } from '../../../dist/bench/layer/source.js';
 import { openBareExperts } from '../../../dist/bench/peers/bare-experts.js';
+import { openBareProcesses } from '../../../dist/bench/peers/bare-processes.js';
 import { openFusedMoe } from '../../../dist/bench/peers/fused-moe.js';
 import { referenceExpert } from '../../support/experts.js';
 
@@ -131,26 +132,40 @@ describe('the least layer', () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  it('is a whole layer: it gives what a backend gives, in both orders', async () => {
+  it('is a whole layer: it gives what a backend gives, in both orders and in processes', async () => {
     const source = await makeSource(folder, SMALL, 7);
     await using bare = await openBareExperts(source.files, 2);
+    await using bareProcesses = await openBareProcesses(source.files, ['cpu:0', 'cpu:0'], 'packed');
     await using inline = await openInline(source.files);
     for (const load of ['even', 'skewed'] as const) {
       const call = await makeCase(source, { load, tokens: 33, seed: 8 });
       const layer = new MoeLayer({ name: 'a', index: 0, router: source.router, backend: inline });
       const { y } = await layer.forward(call.x, { logits: call.logits });
-      const limits = await openLimits(bare, source, call, 2);
-      expect(limits.least).toHaveLength(2);
+      const limits = await openLimits(call, { source, lanes: 2, bare, bareProcesses });
+      expect(limits.least.map(({ name }) => name)).toEqual([
+        'least plan',
+        'least longest',
+        ...(bareProcesses ? ['least processes'] : []),
+      ]);
       for (const { run } of limits.least) expect(await run()).toEqual(y.data);
       await limits.close();
     }
+  });
+
+  it('fails where a process ends, instead of waiting for it', async () => {
+    const bareProcesses = await openBareProcesses(
+      ['missing.onnx'].map((path) => ({ path })),
+      ['cpu'],
+      'packed',
+    ).catch((error: Error) => error.message);
+    expect(bareProcesses).toMatch(/^bare process: ended with/);
   });
 
   it('is left out where the rule may be another', async () => {
     const { set, ...source } = await makeSource(join(folder, 'of-a-package'), SMALL, 7);
     await using bare = await openBareExperts(source.files, 2);
     const call = await makeCase(source, { load: 'even', tokens: 3, seed: 8 });
-    const limits = await openLimits(bare, source, call, 2);
+    const limits = await openLimits(call, { source, lanes: 2, bare, bareProcesses: undefined });
     expect(limits.least).toEqual([]);
     await limits.runs[0]!.run();
     await limits.close();

@@ -16,6 +16,7 @@ const figures: CaseFigures = {
   limit: { ...spread(8), order: 'longest', ofFloor: 0.5 },
   limitOneLane: { ...spread(12), ofFloor: 0.25 },
   least: { ...spread(9), ofLimit: 8 / 9 },
+  leastProcesses: { ...spread(9.5), ofLimit: 8 / 9.5 },
   contenders: [
     {
       name: 'threads',
@@ -40,7 +41,7 @@ const figures: CaseFigures = {
   notes: ['dense left out: it would take 9 s and more'],
 };
 
-const { least: _, ...withoutLeast } = figures;
+const { least: _, leastProcesses: __, ...withoutLeast } = figures;
 
 const shape = {
   experts: 8,
@@ -73,7 +74,18 @@ it('a layer as a table: what it is, what is missing, and every time with its rat
   ]);
   const cells = lines.slice(4).map((line) => line.trim().split(/ {2,}/));
   expect(cells).toEqual([
-    ['*even', 'T', 'experts', 'most rows', 'limit L', 'one lane', 'least', 'threads', 'fused*'],
+    [
+      '*even',
+      'T',
+      'experts',
+      'most rows',
+      'limit L',
+      'one lane',
+      'least',
+      'in processes',
+      'threads',
+      'fused*',
+    ],
     [
       '16',
       '2',

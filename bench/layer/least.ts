@@ -1,0 +1,70 @@
+import { everywhere, spread } from '../../src/experts/placement.js';
+import type { Gate } from '../../src/gate.js';
+import { combine } from '../../src/router/combine.js';
+import { planDispatch } from '../../src/router/plan.js';
+import type { DispatchPlan } from '../../src/router/routing.js';
+import { type Matrix, zeros } from '../../src/tensor.js';
+import { batchesOf } from '../experts/bare-programs.js';
+import type { MovedCall } from '../peers/bare-experts.js';
+import type { ProcessProgram } from '../peers/bare-processes.js';
+import type { LayerCase, LayerSource } from './source.js';
+
+/**
+ * The least that a layer does, made by hand for one call: the gate; the expert calls, by lanes that gather their rows
+ * from memory and give the outputs back there; and the sum of those. What is chosen, and who computes it, is known before.
+ */
+export class LeastLayer {
+  /** [A, H] outputs, in plan order, in shared memory. */
+  readonly y: Float32Array;
+  /** The expert calls, for lanes that are threads. */
+  readonly calls: readonly MovedCall[];
+  readonly #call: LayerCase;
+  readonly #gate: Gate;
+  readonly #plan: DispatchPlan;
+  readonly #outputs: readonly Float32Array[];
+  readonly #into: Matrix;
+
+  /** For the rule of the fused operators. Does not own the gate. */
+  constructor(call: LayerCase, { router, shape }: LayerSource, gate: Gate) {
+    const { hidden, experts } = shape;
+    this.#call = call;
+    this.#gate = gate;
+    this.#plan = planDispatch(router.route({ logits: call.logits }));
+    const { offsets } = this.#plan;
+    const y = sharedFloats(offsets[experts]! * hidden);
+    this.y = y;
+    this.#outputs = Array.from({ length: experts }, (_, e) =>
+      y.subarray(offsets[e]! * hidden, offsets[e + 1]! * hidden),
+    );
+    const from: Matrix = { ...call.x, data: sharedFloats(call.x.data.length) };
+    from.data.set(call.x.data);
+    this.calls = batchesOf(call, router).map(({ expert, rows }) => {
+      return { expert, from, rows, y: this.#outputs[expert]! };
+    });
+    this.#into = zeros(call.tokens, hidden);
+  }
+
+  /** The same calls for so many processes, split as the backends split them. */
+  programs(processes: number): ProcessProgram[] {
+    const counts = this.calls.map(({ expert, rows }) => ({ expert, rows: rows.length }));
+    const { offsets, experts } = this.#plan;
+    return spread(counts, everywhere(experts, processes)).map((pieces) => ({
+      rows: this.#call.tokens,
+      calls: pieces.map(({ batch, start, rows: count }) => {
+        const { expert, rows } = this.calls[batch]!;
+        return { expert, rows: [...rows.subarray(start, start + count)], first: offsets[expert]! + start };
+      }),
+    }));
+  }
+
+  /** y [T, H], where `compute` has the calls made. */
+  async forward(compute: () => void | Promise<void>): Promise<Float32Array> {
+    await this.#gate.score(this.#call.x);
+    await compute();
+    return combine(this.#plan, this.#outputs, this.#into.cols, { into: this.#into }).data;
+  }
+}
+
+function sharedFloats(count: number): Float32Array {
+  return new Float32Array(new SharedArrayBuffer(count * Float32Array.BYTES_PER_ELEMENT));
+}
