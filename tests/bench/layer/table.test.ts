@@ -93,6 +93,7 @@ it('a layer as a table: what it is, what is missing, and every time with its rat
       '8.00 0.50 floor',
       '12.0 0.25 floor',
       '9.00 0.89L',
+      '9.50 0.84L',
       '10.0 0.80L 1.50x 7%',
       '150 0.05L 1.00x',
     ],
