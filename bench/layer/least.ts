@@ -12,6 +12,7 @@ import type { LayerCase, LayerSource } from './source.js';
 /**
  * The least that a layer does, made by hand for one call: the gate; the expert calls, by lanes that gather their rows
  * from memory and give the outputs back there; and the sum of those. What is chosen, and who computes it, is known before.
+ * The event loop of its caller goes on meanwhile, as everybody's must.
  */
 export class LeastLayer {
   /** [A, H] outputs, in plan order, in shared memory. */
@@ -58,7 +59,7 @@ export class LeastLayer {
   }
 
   /** y [T, H], where `compute` has the calls made. */
-  async forward(compute: () => void | Promise<void>): Promise<Float32Array> {
+  async forward(compute: () => Promise<void>): Promise<Float32Array> {
     await this.#gate.score(this.#call.x);
     await compute();
     return combine(this.#plan, this.#outputs, this.#into.cols, { into: this.#into }).data;

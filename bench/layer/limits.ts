@@ -58,7 +58,7 @@ export const LIMITS = {
 export interface Limits {
   /** The expert calls, with nothing around them: the lanes have the rows before, and throw outputs away. */
   readonly runs: readonly Contender[];
-  /** The least layer on threads, whose caller sleeps until they are done, in both orders, and on processes. Each gives y [T, H]. */
+  /** The least layer on threads, in both orders, and in processes. Each gives y [T, H]. */
   readonly least: readonly { readonly name: string; run(): Promise<Float32Array> }[];
   close(): Promise<void>;
 }
@@ -94,9 +94,9 @@ export async function openLimits(
   const layer = new LeastLayer(call, source, gate);
   bare.load([...ready, ...[plan, longest].map(({ queues }) => ({ calls: layer.calls, queues }))]);
   await bareProcesses?.load(layer.programs(bareProcesses.count));
-  const ways: [string, () => void | Promise<void>][] = [
-    [LIMITS.leastPlan, () => bare.run(ready.length)],
-    [LIMITS.leastLongest, () => bare.run(ready.length + 1)],
+  const ways: [string, () => Promise<void>][] = [
+    [LIMITS.leastPlan, () => bare.runAside(ready.length)],
+    [LIMITS.leastLongest, () => bare.runAside(ready.length + 1)],
   ];
   if (bareProcesses) ways.push([LIMITS.leastProcesses, () => bareProcesses.run(call.x.data, layer.y)]);
   const least = ways.map(([name, compute]) => ({ name, run: () => layer.forward(compute) }));

@@ -83,23 +83,42 @@ export class BareExperts implements AsyncDisposable {
   run(index: number): void {
     this.#control.fill(0, WORD.calls);
     this.#command(index);
+    this.#checkCalls(index);
+  }
+
+  /** The same, while the event loop of this thread goes on. */
+  async runAside(index: number): Promise<void> {
+    this.#control.fill(0, WORD.calls);
+    this.#tell(index);
+    for (let done = this.#done(); done < this.#workers.length; done = this.#done()) {
+      const { async, value } = Atomics.waitAsync(this.#control, WORD.done, done, TIMEOUT_MS);
+      if (async && (await value) === 'timed-out') throw noAnswer();
+    }
+    this.#checkCalls(index);
+  }
+
+  #checkCalls(index: number): void {
     const expected = this.#programs[index]!.calls.length;
     const got = this.#control[WORD.calls]!;
     if (got !== expected) throw new Error(`bare experts: expected ${expected} calls, got ${got}`);
   }
 
   #command(command: number): void {
+    this.#tell(command);
+    for (let done = this.#done(); done < this.#workers.length; done = this.#done())
+      if (Atomics.wait(this.#control, WORD.done, done, TIMEOUT_MS) === 'timed-out') throw noAnswer();
+  }
+
+  #tell(command: number): void {
     const control = this.#control;
     Atomics.store(control, WORD.done, 0);
     Atomics.store(control, WORD.command, command);
     Atomics.add(control, WORD.signal, 1);
     Atomics.notify(control, WORD.signal);
-    for (;;) {
-      const done = Atomics.load(control, WORD.done);
-      if (done === this.#workers.length) return;
-      if (Atomics.wait(control, WORD.done, done, TIMEOUT_MS) === 'timed-out')
-        throw new Error(`bare experts: no answer in ${TIMEOUT_MS} ms`);
-    }
+  }
+
+  #done(): number {
+    return Atomics.load(this.#control, WORD.done);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -107,4 +126,8 @@ export class BareExperts implements AsyncDisposable {
     this.#command(COMMAND.end);
     await Promise.all(exits);
   }
+}
+
+function noAnswer(): Error {
+  return new Error(`bare experts: no answer in ${TIMEOUT_MS} ms`);
 }
