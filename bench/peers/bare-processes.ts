@@ -46,8 +46,13 @@ export async function openBareProcesses(
     spawnHost({ device: parseDevice(name), residency, program: PROGRAM }, fd),
   );
   const processes = new BareProcesses(children, fd);
-  await processes.open(files, residency);
-  return processes;
+  try {
+    await processes.open(files, residency);
+    return processes;
+  } catch (error) {
+    await processes[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 export class BareProcesses implements AsyncDisposable {
