@@ -1,10 +1,10 @@
+import type { ExpertBatch } from '../../src/experts/backend.js';
 import { everywhere, spread } from '../../src/experts/placement.js';
 import type { Gate } from '../../src/gate.js';
 import { combine } from '../../src/router/combine.js';
 import { planDispatch } from '../../src/router/plan.js';
 import type { DispatchPlan } from '../../src/router/routing.js';
 import { type Matrix, zeros } from '../../src/tensor.js';
-import { batchesOf } from '../experts/bare-programs.js';
 import type { MovedCall } from '../peers/bare-experts.js';
 import type { ProcessProgram } from '../peers/bare-processes.js';
 import type { LayerCase, LayerSource } from './source.js';
@@ -25,8 +25,12 @@ export class LeastLayer {
   readonly #outputs: readonly Float32Array[];
   readonly #into: Matrix;
 
-  /** For the rule of the fused operators. Does not own the gate. */
-  constructor(call: LayerCase, { router, shape }: LayerSource, gate: Gate) {
+  /** For the rule of the fused operators; `batches` are those of the call. Does not own the gate. */
+  constructor(
+    call: LayerCase,
+    { router, shape }: LayerSource,
+    { gate, batches }: { readonly gate: Gate; readonly batches: readonly ExpertBatch[] },
+  ) {
     const { hidden, experts } = shape;
     this.#call = call;
     this.#gate = gate;
@@ -39,9 +43,7 @@ export class LeastLayer {
     );
     const from: Matrix = { ...call.x, data: sharedFloats(call.x.data.length) };
     from.data.set(call.x.data);
-    this.calls = batchesOf(call, router).map(({ expert, rows }) => {
-      return { expert, from, rows, y: this.#outputs[expert]! };
-    });
+    this.calls = batches.map(({ expert, rows }) => ({ expert, from, rows, y: this.#outputs[expert]! }));
     this.#into = zeros(call.tokens, hidden);
   }
 

@@ -91,7 +91,7 @@ export async function openLimits(
     return { runs, least: [], close: async () => {} };
   }
   const gate = await openGate(source.gates[call.load].path, hidden, experts);
-  const layer = new LeastLayer(call, source, gate);
+  const layer = new LeastLayer(call, source, { gate, batches });
   bare.load([...ready, ...[plan, longest].map(({ queues }) => ({ calls: layer.calls, queues }))]);
   await bareProcesses?.load(layer.programs(bareProcesses.count));
   const ways: [string, () => Promise<void>][] = [

@@ -73,9 +73,9 @@ function beginRun(size: Size, expected: Readonly<Record<Way, number>>): void {
   if (median !== undefined) ratios[size.way] += WEIGHT * (median - ratios[size.way]);
   const best = bestOf(expected, ratios);
   const others = WAYS.filter((way) => way !== best && expected[way] <= MOST_TRIED * expected[best]);
-  const tries = Math.floor(size.calls / RUN / TRY_OF);
-  const isTry = (size.calls / RUN) % TRY_OF === TRY_OF - 1;
-  size.way = (isTry && others[tries % others.length]) || best;
+  const run = size.calls / RUN;
+  const tries = run % TRY_OF === TRY_OF - 1;
+  size.way = (tries && others[Math.floor(run / TRY_OF) % others.length]) || best;
   size.readings = [];
 }
 

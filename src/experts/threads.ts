@@ -175,7 +175,7 @@ class ThreadLane implements Lane {
     }
   }
 
-  /** Takes its answers to what it was asked until now, of which the event loop has not told yet; see `Line.listen`. */
+  /** A way to take its answers to what it was asked until now without an event loop; see `Line.listen`. */
   listen(): (deadline: number) => void {
     return this.#line?.listen() ?? (() => {});
   }
