@@ -49,7 +49,7 @@ export function copiesOf(
 ): number {
   const own = residency === 'mapped' ? 0 : 1;
   const copies: Record<ContenderName, number> = {
-    // Small ones are in this thread as well.
+    // Those that are no more than a sixteenth of the memory are in this thread as well.
     auto: own * (lanes + 1),
     inline: own,
     threads: own * lanes,

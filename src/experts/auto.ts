@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { TurnoutError } from '../errors.js';
 import type {
   BackendCall,
@@ -16,8 +17,8 @@ import { openInline } from './inline.js';
 import { LanesBackend } from './lanes-backend.js';
 import { openThreadLanes, type ThreadsOptions } from './threads.js';
 
-/** Experts are held once more, in this thread, only where all their files are not larger. */
-const MOST_COPIED_BYTES = 256 * 2 ** 20;
+/** Of the memory that this process may have: larger experts are not held once more, in this thread. */
+const MOST_COPIED_SHARE = 1 / 16;
 
 /** Batches, for each lane, of the calls that are timed when it opens. */
 const FEW_PER_LANE = 2;
@@ -37,9 +38,9 @@ const MOST_HERE_MS = 5;
  * soonest, by costs that are measured on these experts before this returns, and by what calls take from then on. Calls of
  * a few rows are computed here, for other threads would have to wake up; larger ones here and in all threads but one, so
  * that every core has a thread; those of large pieces (5 ms) in the threads alone, for this thread's event loop stands
- * still during each piece, and for up to 1 ms until the others have done theirs. Experts of more than 256 MiB in all,
- * with the external data that `files` name, are held by the threads alone: waking them is little beside what those take.
- * Throws what `openThreads` throws.
+ * still during each piece, and for up to 1 ms until the others have done theirs. Packed experts whose files, with the
+ * external data that `files` name, take more than a sixteenth of the memory that this process may have are held by the
+ * threads alone. Throws what `openThreads` throws.
  */
 export async function openAuto(
   files: readonly ExpertFile[],
@@ -49,7 +50,8 @@ export async function openAuto(
   const threads = new LanesBackend(generation, info);
   try {
     const { residency, hidden } = threads;
-    if ((await bytesOf(files)) > MOST_COPIED_BYTES) return new AutoBackend(threads);
+    const copied = residency === 'packed' ? await bytesOf(files) : 0;
+    if (copied > MOST_COPIED_SHARE * memoryBytes()) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
       const joined = new LanesBackend(joinedBy(inline, generation), { ...info, kind: 'auto' });
@@ -171,6 +173,11 @@ function rowsOf(batches: readonly ExpertBatch[]): CallRows {
     most = Math.max(most, count);
   }
   return { batches: batches.length, rows, most };
+}
+
+/** What the machine has, or less where this process is held to less. */
+function memoryBytes(): number {
+  return Math.min(totalmem(), process.constrainedMemory() || Infinity);
 }
 
 async function bytesOf(files: readonly ExpertFile[]): Promise<number> {

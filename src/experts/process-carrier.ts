@@ -4,7 +4,7 @@ import { ExpertProcess, type TimeLimits } from './expert-process.js';
 import type { LaneResult, LaneWork } from './lane.js';
 import type { Held } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
-import { Puller } from './process-puller.js';
+import { computeTask } from './process-task.js';
 import { type Answer, answer } from './remote-error.js';
 import type { SharedCallHandle } from './shared-call.js';
 import type { SpawnOptions } from './spawn.js';
@@ -102,7 +102,7 @@ export function hold({
 export function compute(task: ComputeTask): Promise<Answer<Computed>> {
   return answer(async () => {
     try {
-      return await new Puller(find(task), task).run();
+      return await computeTask(find(task), task);
     } catch (error) {
       const { code, message } = error as TurnoutError;
       if (code !== 'TURNOUT_LANE_DIED') throw error;
