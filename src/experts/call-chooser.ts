@@ -2,11 +2,14 @@ import { type CallCosts, type CallRows, expectedOf, type Way, workMs } from './c
 
 const WAYS = ['inline', 'joined', 'threads'] as const;
 
-/** Calls that go one way before it is chosen anew: threads that slept before the first of them are awake then. */
-const RUN = 8;
+/**
+ * Calls that go one way before it is chosen anew. The later half of them counts: before, threads wake up, and the caches
+ * fill with the weights of those who compute now.
+ */
+const RUN = 32;
 /** Weight of a run in what is learnt. */
 const WEIGHT = 0.5;
-/** One in so many runs tries another way, unless the costs say that it takes more times the best. */
+/** After the first runs one in so many tries another way. None is tried that takes so many times the best by the costs. */
 const TRY_OF = 16;
 const MOST_TRIED = 1.5;
 /** For calls of more work costs decide alone: waking threads is little beside them, and a wrong way much. */
@@ -46,9 +49,9 @@ export class CallChooser {
     if (work > MOST_LEARNT_MS) return { way: bestOf(expected), took: () => {} };
     const size = this.#sizeOf(work);
     if (size.calls % RUN === 0) beginRun(size, expected);
-    size.calls++;
+    const counts = size.calls++ % RUN >= RUN / 2;
     const { way, readings } = size;
-    return { way, took: (ms) => readings.push(ms / expected[way]) };
+    return { way, took: (ms) => counts && readings.push(ms / expected[way]) };
   }
 
   #sizeOf(ms: number): Size {
@@ -71,12 +74,23 @@ function beginRun(size: Size, expected: Readonly<Record<Way, number>>): void {
   // The median one: what others who use the machine add to single calls does not count.
   const median = readings.sort((a, b) => a - b)[readings.length >> 1];
   if (median !== undefined) ratios[size.way] += WEIGHT * (median - ratios[size.way]);
-  const best = bestOf(expected, ratios);
-  const others = WAYS.filter((way) => way !== best && expected[way] <= MOST_TRIED * expected[best]);
-  const run = size.calls / RUN;
-  const tries = run % TRY_OF === TRY_OF - 1;
-  size.way = (tries && others[Math.floor(run / TRY_OF) % others.length]) || best;
+  size.way = nextWay(size.calls / RUN, expected, ratios);
   size.readings = [];
+}
+
+/** Each way that may be the best in the first runs, the most likely one first; then what is the best, and now and then another. */
+function nextWay(
+  run: number,
+  expected: Readonly<Record<Way, number>>,
+  ratios: Readonly<Record<Way, number>>,
+): Way {
+  const least = expected[bestOf(expected)];
+  const likely = WAYS.filter((way) => expected[way] <= MOST_TRIED * least);
+  if (run < likely.length) return likely.toSorted((a, b) => expected[a] - expected[b])[run]!;
+  const best = bestOf(expected, ratios);
+  const others = likely.filter((way) => way !== best);
+  const tries = run % TRY_OF === TRY_OF - 1;
+  return (tries && others[Math.floor(run / TRY_OF) % others.length]) || best;
 }
 
 function bestOf(expected: Readonly<Record<Way, number>>, ratios = NO_RATIOS): Way {
