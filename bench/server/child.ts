@@ -20,8 +20,13 @@ export class Child<A extends Answers> implements AsyncDisposable {
   readonly #pending = new Map<number, Deferred<unknown>>();
   #next = 0;
 
-  constructor(program: URL, execArgv: readonly string[] = []) {
-    this.#process = fork(program, { execArgv: [...execArgv], serialization: 'advanced' });
+  /** `env` is beside what it inherits: an undefined variable is one that it does not. */
+  constructor(program: URL, execArgv: readonly string[] = [], env: NodeJS.ProcessEnv = {}) {
+    this.#process = fork(program, {
+      execArgv: [...execArgv],
+      serialization: 'advanced',
+      env: { ...process.env, ...env },
+    });
     this.#process.on('message', (answered: Answered) => {
       const pending = this.#pending.get(answered.id);
       this.#pending.delete(answered.id);

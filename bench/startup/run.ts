@@ -1,3 +1,4 @@
+import { pagesFor } from '../../src/experts/huge-pages.js';
 import { Child } from '../server/child.js';
 import { agree } from '../support/cases.js';
 import type { Contender } from './contenders.js';
@@ -64,8 +65,9 @@ export async function runAll(all: readonly Contender[], options: RunOptions): Pr
   return { readings, notes };
 }
 
-async function sample({ task }: Contender, first: FirstCall): Promise<Sample> {
-  await using child = new Child<StartupProcess>(new URL('./program.js', import.meta.url));
+async function sample({ task, residency }: Contender, first: FirstCall): Promise<Sample> {
+  const env = pagesFor(residency ?? 'packed', 'threads');
+  await using child = new Child<StartupProcess>(new URL('./program.js', import.meta.url), [], env);
   return await child.ask('sample', { task, first });
 }
 

@@ -38,9 +38,9 @@ const MOST_HERE_MS = 5;
  * soonest, by costs that are measured on these experts before this returns, and by what calls take from then on. Calls of
  * a few rows are computed here, for other threads would have to wake up; larger ones here and in all threads but one, so
  * that every core has a thread; those of large pieces (5 ms) in the threads alone, for this thread's event loop stands
- * still during each piece, and for up to 1 ms until the others have done theirs. Packed experts whose files, with the
- * external data that `files` name, take more than a sixteenth of the memory that this process may have are held by the
- * threads alone. Throws what `openThreads` throws.
+ * still during each piece, and for up to 1 ms until the others have done theirs. Experts whose files, with the external
+ * data that `files` name, take more than a sixteenth of the memory that this process may have are held by the threads
+ * alone. Throws what `openThreads` throws.
  */
 export async function openAuto(
   files: readonly ExpertFile[],
@@ -50,8 +50,7 @@ export async function openAuto(
   const threads = new LanesBackend(generation, info);
   try {
     const { residency, hidden } = threads;
-    const copied = residency === 'packed' ? await bytesOf(files) : 0;
-    if (copied > MOST_COPIED_SHARE * memoryBytes()) return new AutoBackend(threads);
+    if ((await bytesOf(files)) > MOST_COPIED_SHARE * memoryBytes()) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
       const joined = new LanesBackend(joinedBy(inline, generation), { ...info, kind: 'auto' });

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import { deviceEnvironment } from './device.js';
 import type { HostOptions } from './host.js';
-import { hugePages } from './huge-pages.js';
+import { pagesFor } from './huge-pages.js';
 
 /** The descriptor of the link in an expert process; 0 to 2 are the standard streams. */
 export const LINK = 3;
@@ -42,7 +42,7 @@ export function spawnHost(
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...(payloadFile === undefined ? [] : [payloadFile])],
     env: {
       ...inherited,
-      ...(options.residency === 'packed' && hugePages('main')),
+      ...pagesFor(options.residency, 'main'),
       ...deviceEnvironment(options.device, process.env),
     },
   });

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { wholeBatch } from '#turnout/experts/batches.js';
-import { asksForHugePages, hugePages } from '#turnout/experts/huge-pages.js';
+import { asksForHugePages, hugePages, pagesFor } from '#turnout/experts/huge-pages.js';
 import { openProcesses } from '#turnout/experts/processes.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
 
@@ -38,6 +38,13 @@ describe.runIf(HAS_SOME)('huge pages', () => {
       expect(hugePages('main', { GLIBC_TUNABLES })).toEqual({});
       expect(asksForHugePages({ GLIBC_TUNABLES })).toBe(false);
     }
+  });
+
+  it('are not inherited by those who map their weights', () => {
+    const asked = hugePages('threads', {});
+    expect(pagesFor('packed', 'main', asked)).toEqual(hugePages('main', {}));
+    expect(pagesFor('mapped', 'main', asked)).toEqual({ GLIBC_TUNABLES: undefined });
+    expect(pagesFor('mapped', 'main', { GLIBC_TUNABLES: 'glibc.malloc.arena_max=1' })).toEqual({});
   });
 
   describe('of expert processes', () => {
@@ -81,8 +88,8 @@ describe.runIf(HAS_SOME)('huge pages', () => {
   it('are what `turnout bench` runs in, unless told otherwise', () => {
     const flags = ['-e', '2', '--hidden', '32', '--inner', '32', '--tokens', '1', '--loads', 'even'];
     const bench = ['bench', 'layer', ...flags, '--rounds', '1', '--contenders', 'inline', '--json', '-'];
-    const run = (env: NodeJS.ProcessEnv) => {
-      const { stdout } = spawnSync(process.execPath, ['dist/src/cli/main.js', ...bench], {
+    const run = (env: NodeJS.ProcessEnv, more: readonly string[] = []) => {
+      const { stdout } = spawnSync(process.execPath, ['dist/src/cli/main.js', ...bench, ...more], {
         env: { ...process.env, GLIBC_TUNABLES: undefined, ...env },
         encoding: 'utf8',
       });
@@ -90,5 +97,6 @@ describe.runIf(HAS_SOME)('huge pages', () => {
     };
     expect(run({})).toBe(true);
     expect(run({ GLIBC_TUNABLES: '' })).toBe(false);
+    expect(run({}, ['--residency', 'mapped'])).toBe(false);
   }, 60_000);
 });

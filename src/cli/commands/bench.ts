@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import type { Residency } from '../../experts/backend.js';
 import { inHugePages } from '../huge-pages.js';
 import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
@@ -9,7 +10,11 @@ import { benchStartupCommand } from './bench-startup.js';
 /** `turnout bench`: what rules and lanes come to on this machine. */
 export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
-  .hook('preAction', () => inHugePages({ child: true }))
+  .hook('preAction', (_, command) => {
+    // Of `bench startup` a list, each of which has processes of its own.
+    const { residency } = command.opts<{ readonly residency?: Residency | readonly Residency[] }>();
+    return inHugePages(residency === 'mapped' ? 'mapped' : 'packed', { child: true });
+  })
   .addCommand(benchLayerCommand)
   .addCommand(benchRoutingCommand)
   .addCommand(benchScaleCommand)

@@ -46,7 +46,7 @@ export const serveCommand = addModelFlags(new Command('serve'))
   .option('--body-limit <bytes>', 'of a body with binary tensors (default 32 MiB)', numberArgument)
   .option('--log', 'a line of JSON for each request, on standard error')
   .addHelpText('after', EXAMPLES)
-  .hook('preAction', () => inHugePages())
+  .hook('preAction', (command) => inHugePages(command.opts<Flags>().residency))
   .action(run);
 
 async function run(folder: string, flags: Flags): Promise<void> {
