@@ -114,7 +114,8 @@ describe('thread lanes', () => {
         const [expected, got] = await Promise.all([inline.run(call), backend.run(call)]);
         expect(Buffer.compare(bytesIn(got.outputs[0]!), bytesIn(expected.outputs[0]!))).toBe(0);
       }
-      expect(backend.lanes().every(({ rows }) => rows > 0)).toBe(true);
+      // Each was split, whoever took the parts.
+      expect(backend.lanes().reduce((sum, { batches }) => sum + batches, 0)).toBe(2 * 4);
     } finally {
       await made.remove();
     }
