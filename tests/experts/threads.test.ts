@@ -108,14 +108,20 @@ describe('thread lanes', () => {
     try {
       await using inline = await openInline(made.files);
       await using backend = await openThreads(made.files, { lanes: 2 });
-      for (const rows of [255, 257, 259, 301]) {
-        const random = normals(rows);
-        const call = [wholeBatch(0, Float32Array.from({ length: rows * 256 }, random), 256)];
-        const [expected, got] = await Promise.all([inline.run(call), backend.run(call)]);
-        expect(Buffer.compare(bytesIn(got.outputs[0]!), bytesIn(expected.outputs[0]!))).toBe(0);
-      }
-      // Each was split, whoever took the parts.
-      expect(backend.lanes().reduce((sum, { batches }) => sum + batches, 0)).toBe(2 * 4);
+      const allTook = () => backend.lanes().every(({ rows }) => rows > 0);
+      let calls = 0;
+      // A thread that the system lets wait may have its part taken off it, but not each time.
+      do {
+        for (const rows of [255, 257, 259, 301]) {
+          const random = normals(rows);
+          const call = [wholeBatch(0, Float32Array.from({ length: rows * 256 }, random), 256)];
+          const [expected, got] = await Promise.all([inline.run(call), backend.run(call)]);
+          expect(Buffer.compare(bytesIn(got.outputs[0]!), bytesIn(expected.outputs[0]!))).toBe(0);
+          calls++;
+        }
+      } while (!allTook() && calls < 80);
+      expect(allTook()).toBe(true);
+      expect(backend.lanes().reduce((sum, { batches }) => sum + batches, 0)).toBe(2 * calls);
     } finally {
       await made.remove();
     }

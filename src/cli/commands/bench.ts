@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import type { Residency } from '../../experts/backend.js';
 import { inHugePages } from '../huge-pages.js';
 import { benchLayerCommand } from './bench-layer.js';
 import { benchRoutingCommand } from './bench-routing.js';
@@ -11,8 +10,8 @@ import { benchStartupCommand } from './bench-startup.js';
 export const benchCommand = new Command('bench')
   .description('Measure and compare on this machine.')
   .hook('preAction', (_, command) => {
-    // Of `bench startup` a list, each of which has processes of its own.
-    const { residency } = command.opts<{ readonly residency?: Residency | readonly Residency[] }>();
+    // `bench startup` takes a list, and gives each of them processes of its own.
+    const { residency } = command.opts<{ readonly residency?: string }>();
     return inHugePages(residency === 'mapped' ? 'mapped' : 'packed', { child: true });
   })
   .addCommand(benchLayerCommand)
