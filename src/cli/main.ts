@@ -15,7 +15,7 @@ const HELP = `
 Example:
   $ turnout run "In the beginning was the Word"
 
-Exit codes: 0 done, 1 bad input, data or package, 2 wrong usage, 130 ended by Ctrl-C.`;
+Exit codes: 0 done, 1 bad input, data or package, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM.`;
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
 

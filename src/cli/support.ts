@@ -10,6 +10,7 @@ export const EXIT = {
   /** The command line itself is wrong. */
   usage: 2,
   interrupted: 130,
+  terminated: 143,
 } as const;
 
 /**
@@ -57,14 +58,22 @@ export function describeError(error: unknown, json = false): string {
   return `${code}: ${message}\n  ${help}\n`;
 }
 
-/** A signal that the first Ctrl-C aborts, so that a command can end cleanly; the second ends the process. */
-export function interruptSignal(): AbortSignal {
+const ENDS = { SIGINT: ['Ctrl-C', EXIT.interrupted], SIGTERM: ['SIGTERM', EXIT.terminated] } as const;
+
+/**
+ * A signal that the first Ctrl-C aborts (or any of `by`), so that a command can end cleanly; the second ends the process.
+ * Its reason is who ended the command, in words.
+ */
+export function interruptSignal(by: readonly (keyof typeof ENDS)[] = ['SIGINT']): AbortSignal {
   const controller = new AbortController();
-  process.on('SIGINT', () => {
-    if (controller.signal.aborted) process.exit(EXIT.interrupted);
-    process.exitCode = EXIT.interrupted;
-    controller.abort();
-  });
+  for (const name of by) {
+    const [who, code] = ENDS[name];
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(code);
+      process.exitCode = code;
+      controller.abort(who);
+    });
+  }
   return controller.signal;
 }
 

@@ -8,7 +8,7 @@ export interface PieceOptions {
   readonly place: (key: number) => number;
   /** Memory for x of one piece, which may hold anything: ONNX Runtime takes no shared memory. */
   readonly room: (values: number) => Float32Array;
-  /** Called after each piece; what it throws ends the work. */
+  /** Called before each piece; what it throws ends the work. */
   readonly check?: () => void;
 }
 
@@ -21,6 +21,7 @@ export async function computePieces(
   const done = { batches: 0, rows: 0, computeMs: 0 };
   for (const i of pieces) {
     if (isStopped(stop)) break;
+    check?.();
     if (!call.take(i, task)) continue;
     const started = performance.now();
     const piece = call.piece(i);
@@ -31,7 +32,6 @@ export async function computePieces(
     done.batches++;
     done.rows += piece.rows;
     done.computeMs += performance.now() - started;
-    check?.();
   }
   return done;
 }

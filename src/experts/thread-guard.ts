@@ -6,10 +6,13 @@ import type { Worker } from 'node:worker_threads';
  * result and aborts. So whoever ends a thread that computes, or the process, first waits for the call to end.
  */
 
-/** Shared by a thread and its owner: [0] not 0 once the thread is to end, [1] not 0 while it must not. */
+/** Two int32, shared by a thread and its owner: whether it is to end (not 0), and how it stands. */
 export type GuardState = Int32Array;
 const ENDING = 0;
-const TASKS = 1;
+const STANDING = 1;
+
+/** How a thread stands. The step from idle to any other is one only: a thread never computes that its owner ends. */
+const STAND = { idle: 0, held: 1, ended: 2 } as const;
 
 /** No expert call is as long; past it the process ends as it would have without a guard. */
 const MAX_EXIT_WAIT_MS = 10_000;
@@ -30,12 +33,13 @@ export function protect(worker: Worker, state: GuardState, onTerminate: () => vo
   worker.terminate = async () => {
     tellEnd(state);
     onTerminate();
-    while (Atomics.load(state, TASKS) > 0) await sleep(1);
+    while (!mayEnd(state)) await sleep(1);
     return terminate();
   };
   if (guarded.size === 0) process.on('exit', waitForAll);
   guarded.add(state);
   worker.once('exit', () => {
+    Atomics.store(state, STANDING, STAND.ended);
     guarded.delete(state);
     if (guarded.size === 0) process.off('exit', waitForAll);
   });
@@ -43,7 +47,16 @@ export function protect(worker: Worker, state: GuardState, onTerminate: () => vo
 
 function waitForAll(): void {
   for (const state of guarded) tellEnd(state);
-  for (const state of guarded) Atomics.wait(state, TASKS, 1, MAX_EXIT_WAIT_MS);
+  const until = performance.now() + MAX_EXIT_WAIT_MS;
+  for (const state of guarded) {
+    for (let left = MAX_EXIT_WAIT_MS; !mayEnd(state) && left > 0; left = until - performance.now())
+      Atomics.wait(state, STANDING, STAND.held, left);
+  }
+}
+
+/** The owner's: whether the thread is not held, and then cannot be any more. */
+function mayEnd(state: GuardState): boolean {
+  return Atomics.compareExchange(state, STANDING, STAND.idle, STAND.ended) !== STAND.held;
 }
 
 function tellEnd(state: GuardState): void {
@@ -59,10 +72,15 @@ export async function ending(state: GuardState): Promise<void> {
   }
 }
 
-/** In the thread: whether it must not end yet. */
+/** In the thread: whether it must not end yet. Comes back from the begin of it only where its owner does not end it. */
 export function hold(state: GuardState, held: boolean): void {
-  Atomics.store(state, TASKS, held ? 1 : 0);
-  if (!held) Atomics.notify(state, TASKS);
+  if (held) {
+    const stood = Atomics.compareExchange(state, STANDING, STAND.idle, STAND.held);
+    if (stood === STAND.ended) Atomics.wait(state, STANDING, STAND.ended);
+  } else {
+    Atomics.compareExchange(state, STANDING, STAND.held, STAND.idle);
+    Atomics.notify(state, STANDING);
+  }
 }
 
 /** In the thread: runs a task that calls ONNX; one at a time. The task looks at `isEnding` between its calls. */

@@ -102,28 +102,34 @@ describe('turnout bench layer', { timeout: 90_000 }, () => {
     expect(outcome.err).toContain(code);
   });
 
-  it.concurrent('ends cleanly with Ctrl-C, and leaves no files', async ({ expect, onTestFinished }) => {
-    const home = folder(onTestFinished);
-    const child = spawn(
-      process.execPath,
-      [MAIN, 'bench', 'layer', ...SMALL, '--rounds', '1000', '--contenders', 'inline'],
-      {
-        env: { ...process.env, TMPDIR: home },
-        stdio: ['ignore', 'ignore', 'pipe'],
-      },
-    );
-    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    let err = '';
-    child.stderr.on('data', (data) => {
-      err += data;
-    });
-    while (readdirSync(home).length === 0) await sleep(50);
-    await sleep(500);
-    child.kill('SIGINT');
-    expect(await ended).toBe(130);
-    expect(err).toBe('Ended by Ctrl-C.\n');
-    expect(readdirSync(home)).toEqual([]);
-  });
+  it.concurrent.for([
+    ['SIGINT', 130, 'Ctrl-C'],
+    ['SIGTERM', 143, 'SIGTERM'],
+  ] as const)(
+    'ends cleanly with %s, and leaves no files',
+    async ([by, code, who], { expect, onTestFinished }) => {
+      const home = folder(onTestFinished);
+      const child = spawn(
+        process.execPath,
+        [MAIN, 'bench', 'layer', ...SMALL, '--rounds', '1000', '--contenders', 'inline'],
+        {
+          env: { ...process.env, TMPDIR: home },
+          stdio: ['ignore', 'ignore', 'pipe'],
+        },
+      );
+      const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+      let err = '';
+      child.stderr.on('data', (data) => {
+        err += data;
+      });
+      while (readdirSync(home).length === 0) await sleep(50);
+      await sleep(500);
+      child.kill(by);
+      expect(await ended).toBe(code);
+      expect(err).toBe(`Ended by ${who}.\n`);
+      expect(readdirSync(home)).toEqual([]);
+    },
+  );
 });
 
 describe('PyTorch', () => {

@@ -63,15 +63,18 @@ describe('turnout bench startup, scale and server', { timeout: 90_000 }, () => {
     expect(refused.err).toContain(code);
   });
 
-  it('end with Ctrl-C, and leave no files', async ({ expect }) => {
+  it.concurrent.for([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('end with %s, and leave no files', async ([by, code], { expect }) => {
     const args = ['startup', '--experts', '64', '--hidden', '512', '--inner', '512', '--rounds', '100'];
     const own = temporaryFolder();
     const child = spawn(process.execPath, [MAIN, 'bench', ...args], { env: { ...process.env, TMPDIR: own } });
     const ended = new Promise((resolve) => child.on('close', resolve));
     const made = () => readdirSync(own).filter((name) => name.startsWith('turnout-bench-startup-'));
     while (made().length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
-    child.kill('SIGINT');
-    expect(await ended).toBe(130);
+    child.kill(by);
+    expect(await ended).toBe(code);
     expect(made()).toEqual([]);
   });
 });

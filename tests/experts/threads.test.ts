@@ -224,7 +224,7 @@ describe('thread lanes', () => {
         import { openThreads } from ${JSON.stringify(threadsUrl)};
         const backend = await openThreads(${JSON.stringify(set.files)}, { lanes: 2 });
         const x = { rows: 1, cols: ${HIDDEN}, data: new Float32Array(${HIDDEN}) };
-        const heavy = [{ expert: 0, x, rows: new Int32Array(${HEAVY_ROWS}) }];
+        const [heavy, light] = [${HEAVY_ROWS}, 1].map((rows) => [{ expert: 0, x, rows: new Int32Array(rows) }]);
         ${script}`;
       const args = ['--input-type=module', '--eval', program];
       const cwd = fileURLToPath(new URL('../..', import.meta.url));
@@ -252,6 +252,38 @@ describe('thread lanes', () => {
     it('ends with its own exit code while lanes compute', async () => {
       const ended = await inProcess(`backend.run(heavy); setTimeout(() => process.exit(7), 20);`);
       expect(ended).toMatchObject({ code: 7, stderr: '' });
+    });
+
+    it('ends with it too at the moment that lanes are asked', async () => {
+      for (let i = 0; i < 12; i++) {
+        const ended = await inProcess(`
+          await backend.run(light);
+          backend.run(heavy);
+          await null;
+          const until = performance.now() + ${0.02 * i};
+          while (performance.now() < until);
+          process.exit(7);`);
+        expect(ended).toMatchObject({ code: 7, stderr: '' });
+      }
+    });
+
+    it('goes on, and ends by itself, where lanes are ended at the moment that they are asked', async () => {
+      const ended = await inProcess(`
+        let newest;
+        process.on('worker', (worker) => { newest = worker; });
+        const one = await openThreads(${JSON.stringify(set.files)}, { lanes: 1 });
+        for (let i = 0; i < 60; i++) {
+          const running = one.run(light).catch(({ code }) => code);
+          await null;
+          const until = performance.now() + 0.01 * (i % 20);
+          while (performance.now() < until);
+          void newest.terminate();
+          const outcome = await running;
+          if (typeof outcome === 'string' && outcome !== 'TURNOUT_LANE_DIED') console.log(outcome);
+          while ((await one.run(light).catch(() => {})) === undefined);
+        }
+        console.log('done');`);
+      expect(ended).toMatchObject({ code: 0, stdout: 'done\n', stderr: '' });
     });
 
     it('waits for a lane that is being replaced', async () => {

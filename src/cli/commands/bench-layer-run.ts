@@ -5,7 +5,7 @@ import { benchLayer } from '../../../bench/layer/run.js';
 import { drawShape, LEGEND } from '../../../bench/layer/table.js';
 import { progressLine } from '../packages.js';
 import { styleOf } from '../render/style.js';
-import { EXIT, interruptSignal, parseJson, print, readSource } from '../support.js';
+import { interruptSignal, parseJson, print, readSource } from '../support.js';
 import { checkFolder, writeOut } from './bench-files.js';
 
 export interface BenchLayerFlags extends LayerFlags {
@@ -19,7 +19,7 @@ export async function benchLayerRun(flags: BenchLayerFlags): Promise<void> {
   const options = await optionsOf(flags);
   const old = compare === undefined ? undefined : await readReport(compare);
   if (json !== undefined && json !== '-') await checkFolder(json);
-  const signal = interruptSignal();
+  const signal = interruptSignal(['SIGINT', 'SIGTERM']);
   const progress = progressLine();
   const style = styleOf(process.stdout);
   try {
@@ -37,8 +37,7 @@ export async function benchLayerRun(flags: BenchLayerFlags): Promise<void> {
   } catch (error) {
     progress.clear();
     if (!signal.aborted) throw error;
-    process.stderr.write('Ended by Ctrl-C.\n');
-    process.exitCode = EXIT.interrupted;
+    process.stderr.write(`Ended by ${signal.reason}.\n`);
   }
 }
 

@@ -1,7 +1,7 @@
 import { checkSpeedReport, compareSpeed, type SpeedReport } from '../../../bench/support/speed-report.js';
 import { drawRows } from '../../../bench/support/table.js';
 import { progressLine } from '../packages.js';
-import { EXIT, interruptSignal, parseJson, print, readSource } from '../support.js';
+import { interruptSignal, parseJson, print, readSource } from '../support.js';
 import { checkFolder, writeOut } from './bench-files.js';
 
 /** Flags of commands that measure and report. */
@@ -11,7 +11,7 @@ export interface ReportFlags {
 }
 
 export interface Watch {
-  /** The first Ctrl-C aborts it. */
+  /** The first Ctrl-C or SIGTERM aborts it. */
   readonly signal: AbortSignal;
   readonly onProgress: (text: string) => void;
 }
@@ -50,17 +50,16 @@ export async function runReport<R extends SpeedReport>(
   else await print(`\n${lines}`);
 }
 
-/** undefined where Ctrl-C ended it. */
+/** undefined where Ctrl-C or SIGTERM ended it. */
 async function watched<R extends SpeedReport>({ run }: Reported<R>): Promise<R | undefined> {
-  const signal = interruptSignal();
+  const signal = interruptSignal(['SIGINT', 'SIGTERM']);
   const progress = progressLine();
   try {
     return await run({ signal, onProgress: (text) => progress.update(text) });
   } catch (error) {
     if (!signal.aborted) throw error;
     progress.clear();
-    process.stderr.write('Ended by Ctrl-C.\n');
-    process.exitCode = EXIT.interrupted;
+    process.stderr.write(`Ended by ${signal.reason}.\n`);
     return undefined;
   } finally {
     progress.clear();

@@ -14,7 +14,7 @@ import { environment } from '../../../bench/support/measure.js';
 import { TurnoutError } from '../../errors.js';
 import { progressLine } from '../packages.js';
 import { styleOf } from '../render/style.js';
-import { EXIT, interruptSignal, parseJson, print, readSource } from '../support.js';
+import { interruptSignal, parseJson, print, readSource } from '../support.js';
 import { checkFolder, writeOut } from './bench-files.js';
 import { type BenchRoutingFlags, checkFlags, openSource } from './bench-source.js';
 
@@ -25,7 +25,7 @@ export async function benchRouting(flags: BenchRoutingFlags): Promise<void> {
   const old = flags.compare === undefined ? undefined : await readReport(flags.compare);
   for (const path of [flags.json, flags.html])
     if (path !== undefined && path !== '-') await checkFolder(path);
-  const signal = interruptSignal();
+  const signal = interruptSignal(['SIGINT', 'SIGTERM']);
   const source = await openSource(flags);
   try {
     const report = await run(source, flags, signal);
@@ -43,7 +43,7 @@ async function readReport(path: string): Promise<Report> {
   return checkReport(parseJson(await readSource(path), `--compare ${path}`));
 }
 
-/** undefined where Ctrl-C ended it. */
+/** undefined where Ctrl-C or SIGTERM ended it. */
 async function run(
   source: Source,
   flags: BenchRoutingFlags,
@@ -73,7 +73,7 @@ async function run(
   });
 }
 
-/** Sweeps, and says on the terminal how far it is; undefined where Ctrl-C ended it. */
+/** Sweeps, and says on the terminal how far it is; undefined where Ctrl-C or SIGTERM ended it. */
 async function watched(options: SweepOptions, { resume }: BenchRoutingFlags): Promise<Swept | undefined> {
   const progress = progressLine();
   const from = performance.now();
@@ -88,8 +88,7 @@ async function watched(options: SweepOptions, { resume }: BenchRoutingFlags): Pr
     if (!options.signal?.aborted) throw error;
     progress.clear();
     const kept = resume === undefined ? '; --resume would keep them' : `, kept in ${resume}`;
-    process.stderr.write(`Ended by Ctrl-C after ${done} rows${kept}.\n`);
-    process.exitCode = EXIT.interrupted;
+    process.stderr.write(`Ended by ${options.signal.reason} after ${done} rows${kept}.\n`);
     return undefined;
   } finally {
     progress.clear();
