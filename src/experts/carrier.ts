@@ -7,7 +7,7 @@ import { answerAll, type Bell } from './line.js';
 import { computePieces } from './pieces.js';
 import { type Answer, answer } from './remote-error.js';
 import { SharedCall, type SharedCallHandle } from './shared-call.js';
-import { duringTask, type GuardState, isEnding } from './thread-guard.js';
+import { duringTask, type GuardState, hold, isEnding } from './thread-guard.js';
 
 /* What runs in a carrier thread: an inline backend, the task that opens it, and the work of calls. */
 
@@ -37,6 +37,7 @@ const { lane, experts: held, files, guard, ...options } = workerData as CarrierD
 const places = new Map(held.map((expert, place) => [expert, place]));
 /** For x of one piece. Used again, so that it stays in the cache of the core. */
 let room = new Float32Array(0);
+hold(guard, false);
 
 /** Opens the experts and answers with H; the thread is there for work from then on. */
 export function open({ port, bell }: OpenTask): Promise<Answer<number>> {

@@ -47,6 +47,7 @@ const IDLE_EVERY = 10;
 
 const { guard, limits } = workerData as ProcessCarrierData;
 const processes = new Map<number, ExpertProcess & ProcessName>();
+holdThread(guard, false);
 
 let looks = 0;
 setInterval(() => {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 
 /*
- * A thread that ends inside an ONNX call takes the whole process with it: onnxruntime-node 1.30 cannot hand over its
+ * A thread that ends inside a call of ONNX Runtime takes the whole process with it: onnxruntime-node 1.30 cannot hand over its
  * result and aborts. So whoever ends a thread that computes, or the process, first waits for the call to end.
  */
 
@@ -17,9 +17,14 @@ const STAND = { idle: 0, held: 1, ended: 2 } as const;
 /** No expert call is as long; past it the process ends as it would have without a guard. */
 const MAX_EXIT_WAIT_MS = 10_000;
 
-/** A state for one thread: hand it over in `workerData`, and `protect` the thread with it. */
+/**
+ * A state for one thread: hand it over in `workerData`, and `protect` the thread with it. It is held from the begin, for
+ * ONNX Runtime cannot be loaded by a thread that ends either: its program releases it.
+ */
 export function guardState(): GuardState {
-  return new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
+  const state = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
+  state[STANDING] = STAND.held;
+  return state;
 }
 
 const guarded = new Set<GuardState>();
@@ -72,7 +77,7 @@ export async function ending(state: GuardState): Promise<void> {
   }
 }
 
-/** In the thread: whether it must not end yet. Comes back from the begin of it only where its owner does not end it. */
+/** In the thread: whether it must not end yet. Does not come back where its owner is ending it by now. */
 export function hold(state: GuardState, held: boolean): void {
   if (held) {
     const stood = Atomics.compareExchange(state, STANDING, STAND.idle, STAND.held);

@@ -2,7 +2,7 @@ import { subscribe } from 'node:diagnostics_channel';
 import { parentPort, type Transferable, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import { describe } from '../experts/remote-error.js';
-import { ending, type GuardState, hold } from '../experts/thread-guard.js';
+import { ending, type GuardState, hold, isEnding } from '../experts/thread-guard.js';
 import type { LayerEvent } from '../moe-layer.js';
 import { LoadHistory } from '../router/load-history.js';
 import { reportRouting } from '../router/report.js';
@@ -181,10 +181,11 @@ function noLayer(layer: number, layers: number): TurnoutError {
   return new TurnoutError('TURNOUT_INPUT_INVALID', `expected a layer from 0 to ${layers - 1}, got ${layer}`);
 }
 
-async function open(): Promise<void> {
-  const work = new Work();
-  const progress = (what: 'files' | 'processes') => (done: number, total: number) =>
+async function open(work: Work): Promise<void> {
+  const progress = (what: 'files' | 'processes') => (done: number, total: number) => {
+    if (isEnding(guard)) throw new TurnoutError('TURNOUT_CLOSED', 'the engine was ended while it opened');
     send({ kind: 'progress', what, done, total });
+  };
   const model = await MoeModel.open(folder, {
     ...options,
     engine: { ...options.engine, onStep: (computes) => work.change(computes) },
@@ -213,7 +214,11 @@ function leave(): void {
   port.close();
 }
 
-open().catch((error: unknown) => {
-  send({ kind: 'failed', error: describe(error) });
-  port.close();
-});
+const work = new Work();
+work.change(true);
+open(work)
+  .catch((error: unknown) => {
+    send({ kind: 'failed', error: describe(error) });
+    port.close();
+  })
+  .finally(() => work.change(false));

@@ -191,4 +191,18 @@ describe('a process that ends while its engine computes', { timeout: 60_000 }, (
   ])('ends as it wanted: %s, %s, after %s ms', async (...args) => {
     expect(await exitWhileComputing(...args)).toEqual({ code: 7, signal: null, err: '' });
   });
+
+  it.each([
+    ['inline', 12],
+    ['threads', 12],
+    ['processes', 2],
+  ] as const)('or opens: %s, at %i moments', async (backend, moments) => {
+    const started = performance.now();
+    await (await EngineThread.open(BABEL, { backend })).close();
+    const took = performance.now() - started;
+    for (let i = 1; i <= moments; i++) {
+      const ended = await exitWhileComputing(backend, 'open', String((took * i) / (moments + 1)));
+      expect(ended).toEqual({ code: 7, signal: null, err: '' });
+    }
+  });
 });
