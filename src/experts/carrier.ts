@@ -2,11 +2,11 @@ import { type MessagePort, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
-import type { LaneResult, LaneWork } from './lane.js';
+import type { LaneResult, SentWork } from './lane.js';
 import { answerAll, type Bell } from './line.js';
 import { computePieces } from './pieces.js';
 import { type Answer, answer } from './remote-error.js';
-import { SharedCall, type SharedCallHandle } from './shared-call.js';
+import { SharedCall } from './shared-call.js';
 import { duringTask, type GuardState, hold, isEnding } from './thread-guard.js';
 
 /* What runs in a carrier thread: an inline backend, the task that opens it, and the work of calls. */
@@ -28,11 +28,6 @@ export interface OpenTask {
   readonly bell: Bell;
 }
 
-/** The work of a lane as it is sent; see `LaneWork`. */
-export interface ComputeTask extends Omit<LaneWork, 'call'> {
-  readonly call: SharedCallHandle;
-}
-
 const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
 const places = new Map(held.map((expert, place) => [expert, place]));
 /** For x of one piece. Used again, so that it stays in the cache of the core. */
@@ -48,7 +43,7 @@ export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
     });
     // Once the answer is on its way.
     setImmediate(() => {
-      void answerAll(port, bell, (task: ComputeTask) =>
+      void answerAll(port, bell, (task: SentWork) =>
         answer(() => duringTask(guard, () => compute(experts, task))),
       );
     });
@@ -56,7 +51,7 @@ export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
   });
 }
 
-function compute(experts: InlineBackend, { call, ...work }: ComputeTask): Promise<LaneResult> {
+function compute(experts: InlineBackend, { call, ...work }: SentWork): Promise<LaneResult> {
   const options = { place: (key: number) => places.get(key)!, room: roomFor, check: checkAlive };
   return computePieces(experts, { ...work, call: new SharedCall(call) }, options);
 }

@@ -2,7 +2,7 @@ import type { TurnoutError } from '../errors.js';
 import type { LaneStats } from './backend.js';
 import type { StopFlag } from './limits.js';
 import type { Placement } from './placement.js';
-import type { SharedCall } from './shared-call.js';
+import type { SharedCall, SharedCallHandle } from './shared-call.js';
 
 /** The part of one lane in one layer call. */
 export interface LaneWork {
@@ -14,6 +14,11 @@ export interface LaneWork {
   readonly own: number;
   /** Absent where nothing can stop the call. */
   readonly stop?: StopFlag;
+}
+
+/** The same on its way to another thread. */
+export interface SentWork extends Omit<LaneWork, 'call'> {
+  readonly call: SharedCallHandle;
 }
 
 /** Batches and rows computed, and the milliseconds that they took. */

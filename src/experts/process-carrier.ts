@@ -1,12 +1,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { TurnoutError } from '../errors.js';
 import { ExpertProcess, type TimeLimits } from './expert-process.js';
-import type { LaneResult, LaneWork } from './lane.js';
+import type { LaneResult, SentWork } from './lane.js';
 import type { Held } from './process-link.js';
 import type { HeldExpert } from './process-messages.js';
 import { computeTask } from './process-task.js';
 import { type Answer, answer } from './remote-error.js';
-import type { SharedCallHandle } from './shared-call.js';
 import type { SpawnOptions } from './spawn.js';
 import { ending, type GuardState, hold as holdThread } from './thread-guard.js';
 
@@ -29,10 +28,7 @@ export interface Died extends ProcessName {
   readonly reason: string;
 }
 
-/** The work of a lane as it is sent; see `LaneWork`. */
-export interface ComputeTask extends ProcessName, Omit<LaneWork, 'call'> {
-  readonly call: SharedCallHandle;
-}
+export type ComputeTask = ProcessName & SentWork;
 
 /** What came of it; `memory` as the process told last, where it computed anything. */
 export type Computed = (LaneResult & { readonly memory?: Held['memory'] }) | { readonly died: string };

@@ -1,6 +1,6 @@
 import type { ExpertProcess } from './expert-process.js';
+import type { SentWork } from './lane.js';
 import { isStopped } from './limits.js';
-import type { ComputeTask } from './process-carrier.js';
 import type { Ran } from './process-link.js';
 import { SharedCall } from './shared-call.js';
 
@@ -10,7 +10,7 @@ import { SharedCall } from './shared-call.js';
  * sharing its own out piece by piece would gain.
  * Throws TURNOUT_LANE_DIED where the process ends first: it touches nothing of the call any more then.
  */
-export async function computeTask(process: ExpertProcess, task: ComputeTask) {
+export async function computeTask(process: ExpertProcess, task: SentWork) {
   const call = new SharedCall(task.call);
   const done = { batches: 0, rows: 0, computeMs: 0 };
   let memory: Ran['memory'] | undefined;
@@ -28,7 +28,7 @@ export async function computeTask(process: ExpertProcess, task: ComputeTask) {
 
 async function computeTaken(
   process: ExpertProcess,
-  { stop }: ComputeTask,
+  { stop }: SentWork,
   { call, taken }: { readonly call: SharedCall; readonly taken: readonly number[] },
 ): Promise<Ran> {
   const batches = taken.map((i) => {

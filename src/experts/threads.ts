@@ -2,8 +2,8 @@ import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { TurnoutError } from '../errors.js';
 import type { ExpertBackend, ExpertFile, Residency } from './backend.js';
-import type { CarrierData, ComputeTask, OpenTask } from './carrier.js';
-import type { Generation, Lane, LaneResult, LaneWork } from './lane.js';
+import type { CarrierData, OpenTask } from './carrier.js';
+import type { Generation, Lane, LaneResult, LaneWork, SentWork } from './lane.js';
 import { LanesBackend, type LanesInfo } from './lanes-backend.js';
 import { Line, newBell } from './line.js';
 import { type LanePlan, placementOf, placeOnDevices } from './placement.js';
@@ -119,7 +119,7 @@ class ThreadLane implements Lane {
   readonly #pool: CarrierPool;
   readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
   #state: 'starting' | 'ready' | 'dead' = 'starting';
-  #line: Line<ComputeTask, Answer<LaneResult>> | undefined;
+  #line: Line<SentWork, Answer<LaneResult>> | undefined;
   #opening: Promise<void> | undefined;
   #active = 0;
 
@@ -144,7 +144,7 @@ class ThreadLane implements Lane {
     this.#state = 'starting';
     const { port1, port2 } = new MessageChannel();
     const bell = newBell();
-    const line = new Line<ComputeTask, Answer<LaneResult>>(port1, bell, () => this.#died());
+    const line = new Line<SentWork, Answer<LaneResult>>(port1, bell, () => this.#died());
     try {
       const task: OpenTask = { port: port2, bell };
       const opened = await this.#pool.run<Answer<number>>('open', task, [port2]).catch((cause: Error) => {
