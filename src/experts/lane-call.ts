@@ -212,7 +212,7 @@ function piecesOf({ batches, generation, busy, paces }: LaneCallParts): HomePiec
   };
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
   return spread(counts, fit, loads)
-    .flatMap((pieces, lane) => pieces.map((piece) => ({ ...piece, lane })))
+    .flatMap((pieces, lane) => pieces.map(({ batch, start, rows }) => ({ batch, start, rows, lane })))
     .sort((a, b) => a.batch - b.batch || a.start - b.start);
 }
 
