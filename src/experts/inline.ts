@@ -68,6 +68,8 @@ export class InlineBackend implements ExpertBackend {
   readonly #sessions: readonly Session[];
   readonly #calls = new CallGate('the inline backend');
   readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
+  /** For x of one piece, used again: as many as calls were shared at the same time. */
+  readonly #rooms: Float32Array[] = [];
   #closed: Promise<void> | undefined;
   #released = false;
 
@@ -117,17 +119,20 @@ export class InlineBackend implements ExpertBackend {
   /** The part of this thread in a call that it shares with lanes, where experts have their number here for a key. */
   async share(work: LaneWork): Promise<LaneResult> {
     this.#calls.enter();
+    let room = this.#rooms.pop() ?? new Float32Array(0);
     try {
-      const most = work.pieces.reduce((rows, i) => Math.max(rows, work.call.piece(i).rows), 0);
-      const room = new Float32Array(most * this.hidden);
       const done = await computePieces(this, work, {
         place: (key) => key,
-        room: (values) => room.subarray(0, values),
+        room: (values) => {
+          if (room.length < values) room = new Float32Array(values);
+          return room.subarray(0, values);
+        },
       });
       this.#done.calls++;
       this.#done.computeMs += done.computeMs;
       return done;
     } finally {
+      this.#rooms.push(room);
       this.#calls.leave();
     }
   }
