@@ -61,10 +61,10 @@ export function describeError(error: unknown, json = false): string {
 const ENDS = { SIGINT: ['Ctrl-C', EXIT.interrupted], SIGTERM: ['SIGTERM', EXIT.terminated] } as const;
 
 /**
- * A signal that the first Ctrl-C aborts (or any of `by`), so that a command can end cleanly; the second ends the process.
- * Its reason is who ended the command, in words.
+ * A signal that the first Ctrl-C or SIGTERM aborts, or the first of `by`, so that a command can end cleanly; the second
+ * ends the process. Its reason is who ended the command, in words.
  */
-export function interruptSignal(by: readonly (keyof typeof ENDS)[] = ['SIGINT']): AbortSignal {
+export function interruptSignal(by: readonly (keyof typeof ENDS)[] = ['SIGINT', 'SIGTERM']): AbortSignal {
   const controller = new AbortController();
   for (const name of by) {
     const [who, code] = ENDS[name];

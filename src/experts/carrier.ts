@@ -4,7 +4,6 @@ import type { ExpertFile, Residency } from './backend.js';
 import { type InlineBackend, openInline } from './inline.js';
 import type { LaneResult, SentWork } from './lane.js';
 import { answerAll, type Bell } from './line.js';
-import { computePieces } from './pieces.js';
 import { type Answer, answer } from './remote-error.js';
 import { SharedCall } from './shared-call.js';
 import { duringTask, type GuardState, hold, isEnding } from './thread-guard.js';
@@ -30,8 +29,6 @@ export interface OpenTask {
 
 const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
 const places = new Map(held.map((expert, place) => [expert, place]));
-/** For x of one piece. Used again, so that it stays in the cache of the core. */
-let room = new Float32Array(0);
 hold(guard, false);
 
 /** Opens the experts and answers with H; the thread is there for work from then on. */
@@ -52,13 +49,8 @@ export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
 }
 
 function compute(experts: InlineBackend, { call, ...work }: SentWork): Promise<LaneResult> {
-  const options = { place: (key: number) => places.get(key)!, room: roomFor, check: checkAlive };
-  return computePieces(experts, { ...work, call: new SharedCall(call) }, options);
-}
-
-function roomFor(values: number): Float32Array {
-  if (room.length < values) room = new Float32Array(values);
-  return room.subarray(0, values);
+  const options = { place: (key: number) => places.get(key)!, check: checkAlive };
+  return experts.share({ ...work, call: new SharedCall(call) }, options);
 }
 
 function checkAlive(): void {

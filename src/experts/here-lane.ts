@@ -29,7 +29,7 @@ class HereLane implements Lane {
     // The others of the call are told first: they have to wake up.
     await Promise.resolve();
     const heard = this.#heard.map((lane) => lane.listen());
-    const result = await this.#experts.share(work);
+    const result = await this.#experts.share(work, { place: (key) => key });
     const deadline = performance.now() + HEAR_MS;
     for (const hear of heard) hear(deadline);
     return result;

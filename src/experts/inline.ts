@@ -14,7 +14,7 @@ import { CallGate } from './call-gate.js';
 import type { Device } from './device.js';
 import type { LaneResult, LaneWork } from './lane.js';
 import { isStopped, type StopFlag, withinLimits } from './limits.js';
-import { computePieces } from './pieces.js';
+import { computePieces, type PieceOptions } from './pieces.js';
 import { openSession, type Session, type TensorSpec } from './session.js';
 
 export interface InlineOptions {
@@ -68,7 +68,7 @@ export class InlineBackend implements ExpertBackend {
   readonly #sessions: readonly Session[];
   readonly #calls = new CallGate('the inline backend');
   readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
-  /** For x of one piece, used again: as many as calls were shared at the same time. */
+  /** For x of one piece, as many as calls were shared at the same time. Used again, so that they stay in the cache of the core. */
   readonly #rooms: Float32Array[] = [];
   #closed: Promise<void> | undefined;
   #released = false;
@@ -116,13 +116,13 @@ export class InlineBackend implements ExpertBackend {
     return { outputs, timing: { gatherMs: gathered - started, transportMs: 0, computeMs } };
   }
 
-  /** The part of this thread in a call that it shares with lanes, where experts have their number here for a key. */
-  async share(work: LaneWork): Promise<LaneResult> {
+  /** The part of this thread in a call that it shares with lanes; `place` is which of the experts here has a key. */
+  async share(work: LaneWork, options: Omit<PieceOptions, 'room'>): Promise<LaneResult> {
     this.#calls.enter();
     let room = this.#rooms.pop() ?? new Float32Array(0);
     try {
       const done = await computePieces(this, work, {
-        place: (key) => key,
+        ...options,
         room: (values) => {
           if (room.length < values) room = new Float32Array(values);
           return room.subarray(0, values);

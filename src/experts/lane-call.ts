@@ -211,6 +211,7 @@ function piecesOf({ batches, generation, busy, paces }: LaneCallParts): HomePiec
     paces: lanes.map((lane) => paces.of(lane)),
   };
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
+  // Field by field: an object spread takes as long as all the rest of this.
   return spread(counts, fit, loads)
     .flatMap((pieces, lane) => pieces.map(({ batch, start, rows }) => ({ batch, start, rows, lane })))
     .sort((a, b) => a.batch - b.batch || a.start - b.start);

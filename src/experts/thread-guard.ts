@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 
 /*
- * A thread that ends inside a call of ONNX Runtime takes the whole process with it: onnxruntime-node 1.30 cannot hand over its
- * result and aborts. So whoever ends a thread that computes, or the process, first waits for the call to end.
+ * A thread that ends inside a call of ONNX Runtime takes the whole process with it: onnxruntime-node 1.30 cannot hand
+ * over its result and aborts. So whoever ends a thread that computes, or the process, first waits for the call to end.
  */
 
 /** Two int32, shared by a thread and its owner: whether it is to end (not 0), and how it stands. */
@@ -52,10 +52,10 @@ export function protect(worker: Worker, state: GuardState, onTerminate: () => vo
 
 function waitForAll(): void {
   for (const state of guarded) tellEnd(state);
-  const until = performance.now() + MAX_EXIT_WAIT_MS;
   for (const state of guarded) {
-    for (let left = MAX_EXIT_WAIT_MS; !mayEnd(state) && left > 0; left = until - performance.now())
-      Atomics.wait(state, STANDING, STAND.held, left);
+    const until = performance.now() + MAX_EXIT_WAIT_MS;
+    while (!mayEnd(state) && performance.now() < until)
+      Atomics.wait(state, STANDING, STAND.held, until - performance.now());
   }
 }
 

@@ -19,7 +19,7 @@ export async function benchLayerRun(flags: BenchLayerFlags): Promise<void> {
   const options = await optionsOf(flags);
   const old = compare === undefined ? undefined : await readReport(compare);
   if (json !== undefined && json !== '-') await checkFolder(json);
-  const signal = interruptSignal(['SIGINT', 'SIGTERM']);
+  const signal = interruptSignal();
   const progress = progressLine();
   const style = styleOf(process.stdout);
   try {

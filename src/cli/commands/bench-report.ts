@@ -52,7 +52,7 @@ export async function runReport<R extends SpeedReport>(
 
 /** undefined where Ctrl-C or SIGTERM ended it. */
 async function watched<R extends SpeedReport>({ run }: Reported<R>): Promise<R | undefined> {
-  const signal = interruptSignal(['SIGINT', 'SIGTERM']);
+  const signal = interruptSignal();
   const progress = progressLine();
   try {
     return await run({ signal, onProgress: (text) => progress.update(text) });

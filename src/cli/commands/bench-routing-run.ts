@@ -25,7 +25,7 @@ export async function benchRouting(flags: BenchRoutingFlags): Promise<void> {
   const old = flags.compare === undefined ? undefined : await readReport(flags.compare);
   for (const path of [flags.json, flags.html])
     if (path !== undefined && path !== '-') await checkFolder(path);
-  const signal = interruptSignal(['SIGINT', 'SIGTERM']);
+  const signal = interruptSignal();
   const source = await openSource(flags);
   try {
     const report = await run(source, flags, signal);

@@ -70,7 +70,7 @@ async function run(text: string | undefined, flags: RunFlags): Promise<void> {
     throw new TurnoutError('TURNOUT_OPTIONS_INVALID', message);
   }
   const generate = generateOptions(flags, text === undefined ? HELD_OUT_TOKENS : undefined);
-  const signal = interruptSignal();
+  const signal = interruptSignal(['SIGINT']);
   const source = text === '-' ? await readSource('-') : text;
   await using model = await openModel(flags, signal);
   const prompts: Prompt[] =
