@@ -32,7 +32,7 @@ function importsOf(file: string): Import[] {
 
 /** The layers of the house: a file may import from its own layer and those before it. */
 const LAYERS: readonly (readonly [name: string, pattern: RegExp])[] = [
-  ['foundation', /^(tensor|errors|schema)\.ts$/],
+  ['foundation', /^(tensor|errors|schema|shared-memory)\.ts$/],
   ['parts', /^(router\/|experts\/|gate\.ts$)/],
   ['moe-layer', /^moe-layer\.ts$/],
   ['model', /^model\//],

@@ -4,6 +4,7 @@ import type { Gate } from '../../src/gate.js';
 import { combine } from '../../src/router/combine.js';
 import { planDispatch } from '../../src/router/plan.js';
 import type { DispatchPlan } from '../../src/router/routing.js';
+import { shareMemory } from '../../src/shared-memory.js';
 import { type Matrix, zeros } from '../../src/tensor.js';
 import type { MovedCall } from '../peers/bare-experts.js';
 import type { ProcessProgram } from '../peers/bare-processes.js';
@@ -36,7 +37,8 @@ export class LeastLayer {
     this.#gate = gate;
     this.#plan = planDispatch(router.route({ logits: call.logits }));
     const { offsets } = this.#plan;
-    const y = sharedFloats(offsets[experts]! * hidden);
+    const count = offsets[experts]! * hidden;
+    const y = new Float32Array(shareMemory(count * Float32Array.BYTES_PER_ELEMENT), 0, count);
     this.y = y;
     this.#outputs = Array.from({ length: experts }, (_, e) =>
       y.subarray(offsets[e]! * hidden, offsets[e + 1]! * hidden),

@@ -1,3 +1,5 @@
+import { ROOM_BYTES, shareMemory } from '../shared-memory.js';
+
 const LEAST_BYTES = 64 * 1024;
 /** What is kept for calls to come, at most. */
 const MOST_KEPT_BYTES = 512 * 2 ** 20;
@@ -13,10 +15,10 @@ export class MemoryPool {
 
   /** Memory of at least this length, which may hold anything. */
   take(bytes: number): SharedArrayBuffer {
-    const fit = this.#free.findIndex(({ byteLength }) => byteLength >= bytes);
+    const fit = this.#free.findIndex(({ byteLength }) => byteLength >= bytes + ROOM_BYTES);
     if (fit >= 0) return this.#free.splice(fit, 1)[0]!;
     // Pages that no call writes to are never handed out.
-    return new SharedArrayBuffer(2 ** Math.ceil(Math.log2(Math.max(bytes, LEAST_BYTES))));
+    return shareMemory(2 ** Math.ceil(Math.log2(Math.max(bytes, LEAST_BYTES))));
   }
 
   /** Takes back memory that nobody uses any more. */

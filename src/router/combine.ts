@@ -1,5 +1,5 @@
 import { type Matrix, zeros } from '../tensor.js';
-import { BLOCK, WeightedRows } from './kernels/weighted-rows.js';
+import { WeightedRows } from './kernels/weighted-rows.js';
 import type { DispatchPlan } from './routing.js';
 
 /**
@@ -14,13 +14,15 @@ export function combine(
   hidden: number,
   { shared = [], into: y = zeros(plan.tokens, hidden) }: CombineOptions = {},
 ): Matrix {
-  const rowsPerToken = plan.tokenIds.length / plan.tokens + shared.length + 1;
-  const tokens = Math.max(1, Math.floor(BLOCK / (hidden * rowsPerToken)));
+  const sums = new WeightedRows([...outputs, ...shared], hidden, rowsPerToken(plan, shared.length));
+  const parts = { plan, outputs, shared };
   let from = plan.offsets.subarray(0, plan.experts);
-  for (let start = 0; start < plan.tokens; start += tokens) {
-    const end = Math.min(start + tokens, plan.tokens);
+  for (let start = 0; start < plan.tokens; start += sums.sumsAtATime) {
+    const end = Math.min(start + sums.sumsAtATime, plan.tokens);
     const to = end === plan.tokens ? plan.offsets.subarray(1) : rowsBefore(plan, from, end);
-    combineBlock({ plan, outputs, shared }, { start, end, from, to }, y);
+    sums.begin(start, end);
+    addBlock(sums, parts, { start, end, from, to });
+    sums.sumInto(y.data, start * hidden);
     from = to;
   }
   return y;
@@ -31,6 +33,13 @@ export interface CombineOptions {
   readonly shared?: readonly Float32Array[];
   /** [T,H] to write y into, instead of a new matrix. */
   readonly into?: Matrix;
+}
+
+/** [T] rows that are added up for each token. */
+function rowsPerToken({ tokens, tokenIds }: DispatchPlan, shared: number): Int32Array {
+  const counts = new Int32Array(tokens).fill(shared);
+  for (let a = 0; a < tokenIds.length; a++) counts[tokenIds[a]]++;
+  return counts;
 }
 
 /** For each expert its first row, from `from` on, whose token is not before `end`: rows of an expert are in token order. */
@@ -56,21 +65,22 @@ interface Block {
   readonly to: Int32Array;
 }
 
-function combineBlock({ plan, outputs, shared }: Parts, { start, end, from, to }: Block, y: Matrix): void {
+function addBlock(
+  sums: WeightedRows,
+  { plan, outputs, shared }: Parts,
+  { start, end, from, to }: Block,
+): void {
   const { experts, offsets, tokenIds, weights, weightsOn } = plan;
-  let count = shared.length * (end - start);
-  for (let e = 0; e < experts; e++) count += to[e] - from[e];
-  const sums = new WeightedRows(end - start, count, y.cols);
+  const { bytesPerRow } = sums;
   for (let e = 0; e < experts; e++) {
     if (from[e] === to[e]) continue;
-    sums.rows(outputs[e], from[e] - offsets[e], to[e] - from[e]);
-    for (let a = from[e]; a < to[e]; a++) {
-      sums.target(tokenIds[a] - start, weightsOn === 'input' ? 1 : weights[a]);
+    let address = sums.rows(outputs[e], from[e] - offsets[e], to[e] - from[e]);
+    for (let a = from[e]; a < to[e]; a++, address += bytesPerRow) {
+      sums.add(tokenIds[a] - start, address, weightsOn === 'input' ? 1 : weights[a]);
     }
   }
   for (const output of shared) {
-    sums.rows(output, start, end - start);
-    for (let s = 0; s < end - start; s++) sums.target(s, 1);
+    let address = sums.rows(output, start, end - start);
+    for (let s = 0; s < end - start; s++, address += bytesPerRow) sums.add(s, address, 1);
   }
-  sums.sumInto(y.data, start * y.cols);
 }

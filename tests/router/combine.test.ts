@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { combine } from '#turnout/router/combine.js';
 import { planDispatch } from '#turnout/router/plan.js';
 import type { DispatchPlan } from '#turnout/router/routing.js';
+import { ROOM_BYTES, shareMemory } from '#turnout/shared-memory.js';
 import { matrix } from '#turnout/tensor.js';
 import { plain, route } from '../support/routing.js';
 
@@ -54,8 +55,43 @@ function call({
 }
 
 function check({ plan, outputs, H, shared }: ReturnType<typeof call>): void {
-  const y = combine(plan, outputs, H, { shared }).data;
-  expect(naive(plan, outputs, H, shared).findIndex((value, i) => !Object.is(value, y[i]))).toBe(-1);
+  const expected = naive(plan, outputs, H, shared);
+  for (const [where, all] of Object.entries(placed([...outputs, ...shared]))) {
+    const before = all.map((rows) => rows.slice());
+    const y = combine(plan, all.slice(0, outputs.length), H, { shared: all.slice(outputs.length) }).data;
+    const differs = (a: Float32Array, b: Float32Array) => a.findIndex((value, i) => !Object.is(value, b[i]));
+    expect(differs(expected, y), where).toBe(-1);
+    for (const [i, rows] of all.entries())
+      expect(differs(rows, before[i]!), `${where}, output ${i}`).toBe(-1);
+  }
+}
+
+/** The same arrays where callers may have them. */
+function placed(arrays: readonly Float32Array[]): Record<string, Float32Array[]> {
+  return {
+    'arrays of their own': [...arrays],
+    'one memory': inOneMemory(arrays),
+    'two memories': [...inOneMemory(arrays.slice(0, 1)), ...inOneMemory(arrays.slice(1))],
+    'one memory and an array of its own': [...inOneMemory(arrays.slice(0, -1)), ...arrays.slice(-1)],
+    'plain shared memory': arrays.map((array) => {
+      const copy = new Float32Array(new SharedArrayBuffer(array.byteLength));
+      copy.set(array);
+      return copy;
+    }),
+  };
+}
+
+/** One behind the other, as near to the end of the memory as the data of a caller may be. */
+function inOneMemory(arrays: readonly Float32Array[]): Float32Array[] {
+  const bytes = arrays.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const memory = shareMemory(bytes);
+  let at = memory.byteLength - ROOM_BYTES - bytes;
+  return arrays.map((array) => {
+    const copy = new Float32Array(memory, at, array.length);
+    copy.set(array);
+    at += array.byteLength;
+    return copy;
+  });
 }
 
 describe('combine', () => {
@@ -64,7 +100,7 @@ describe('combine', () => {
       T: fc.integer({ min: 1, max: 9 }),
       E: fc.integer({ min: 3, max: 7 }),
       k: fc.integer({ min: 1, max: 3 }),
-      H: fc.integer({ min: 1, max: 21 }),
+      H: fc.oneof(fc.integer({ min: 1, max: 21 }), fc.constantFrom(24, 32, 36, 64)),
       seed: fc.nat(),
       on: fc.constantFrom('output' as const, 'input' as const),
       sharedExperts: fc.integer({ min: 0, max: 2 }),
@@ -75,6 +111,7 @@ describe('combine', () => {
   it('gives the same bits where the rows do not fit one block', () => {
     check(call({ T: 700, E: 5, k: 3, H: 514, seed: 1, sharedExperts: 1 }));
     check(call({ T: 2, E: 3, k: 2, H: 400_000, seed: 2 }));
+    check(call({ T: 300, E: 5, k: 3, H: 516, seed: 3, sharedExperts: 1 }));
   });
 
   it('gives zeros to a token without assignments, and nothing for no tokens', () => {

@@ -10,6 +10,12 @@ const TYPES: Readonly<Record<string, number>> = { i32: 0x7f, f32: 0x7d, v128: 0x
 const NO_RESULT = 0x40;
 const END = 0x0b;
 const SIMD = 0xfd;
+/** Kinds of imports and exports; limits of a memory that has a maximum and that threads share. */
+const FUNCTION = 0;
+const MEMORY = 2;
+const SHARED = 3;
+/** Pages that 32 bits can address. */
+const MOST_PAGES = 65_536;
 
 /** Opcodes; those of vectors follow the prefix SIMD. */
 const OPCODES: Readonly<Record<string, readonly number[]>> = {
@@ -63,8 +69,14 @@ const OPCODES: Readonly<Record<string, readonly number[]>> = {
   'f32x4.pmax': [SIMD, 0xeb, 0x01],
 };
 
-/** Text of a function -> a module that exports it as `run`, with its `memory`. */
-export function assemble(text: string): Uint8Array {
+/**
+ * Text of a function -> a module that exports it as `run`, with its `memory`; `shared` memory is that of threads, and is
+ * imported as `shared.memory`.
+ */
+export function assemble(
+  text: string,
+  { memory = 'own' }: { readonly memory?: 'own' | 'shared' } = {},
+): Uint8Array {
   const [, ...parts] = parse(text);
   const declared = (kind: string) => parts.filter((part) => part[0] === kind) as string[][];
   const params = declared('param');
@@ -80,11 +92,14 @@ export function assemble(text: string): Uint8Array {
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
     ...section(1, [0x60, ...vector(types(params).map((type) => [type])), 0]),
+    ...(memory === 'shared'
+      ? section(2, [...name('shared'), ...name('memory'), MEMORY, SHARED, 0, ...unsigned(MOST_PAGES)])
+      : []),
     ...section(3, [0]),
-    ...section(5, [0, 1]),
+    ...(memory === 'own' ? section(5, [0, 1]) : []),
     ...sectionOf(7, [
-      [...name('memory'), 2, 0],
-      [...name('run'), 0, 0],
+      [...name('memory'), MEMORY, 0],
+      [...name('run'), FUNCTION, 0],
     ]),
     ...section(10, [...unsigned(code.length), ...code]),
   ]);

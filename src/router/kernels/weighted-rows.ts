@@ -1,95 +1,161 @@
-import { Kernel } from './kernel.js';
+import { memoryOf, ROOM_BYTES } from '../../shared-memory.js';
+import { Kernel, type Workplace } from './kernel.js';
+
+/** Adds up some vectors at a time, as long as so many are left of a row. */
+const columns = (vectors: number) => {
+  const each = (text: (i: number, offset: string) => string) =>
+    Array.from({ length: vectors }, (_, i) => text(i, `(i32.const ${16 * i})`)).join('\n');
+  return `
+    (block $left (loop $columns
+      (br_if $left (i32.gt_u (i32.add (local.get $column) (i32.const ${16 * vectors})) (local.get $width)))
+      ${each((i) => `(local.set $sum${i} (f32x4.splat (f32.const 0)))`)}
+      (local.set $row (local.get $first))
+      (block $summed (loop $rows
+        (br_if $summed (i32.eq (local.get $row) (local.get $end)))
+        (local.set $at (i32.add (i32.load (local.get $row)) (local.get $column)))
+        (local.set $weight (f32x4.splat (f32.load (i32.add (local.get $row) (i32.const 4)))))
+        ${each(
+          (i, offset) => `(local.set $sum${i} (f32x4.add (local.get $sum${i})
+            (f32x4.mul (local.get $weight) (v128.load (i32.add (local.get $at) ${offset})))))`,
+        )}
+        (local.set $row (i32.add (local.get $row) (i32.const 8)))
+        (br $rows)))
+      (local.set $at (i32.add (local.get $sums) (local.get $column)))
+      ${each((i, offset) => `(v128.store (i32.add (local.get $at) ${offset}) (local.get $sum${i}))`)}
+      (local.set $column (i32.add (local.get $column) (i32.const ${16 * vectors})))
+      (br $columns)))`;
+};
 
 /*
- * Adds row i of $rows, times its weight, to the sum at address targets[i]. A row is $width bytes, a multiple of 16.
- * Products and sums are float32.
+ * For each of $count sums, one behind the other from $sums on: the rows whose addresses and weights stand in pairs from
+ * $first on, as many as $counts says, each times its weight, added in this order. A row is $width bytes, a multiple of
+ * 16. Products and sums are float32.
  */
 const kernel = new Kernel(`
-(func (param $count i32) (param $width i32) (param $targets i32) (param $weights i32) (param $rows i32)
-  (local $to i32) (local $end i32) (local $weight v128)
-  (block $done (loop $row
+(func (param $count i32) (param $width i32) (param $counts i32) (param $first i32) (param $sums i32)
+  (local $end i32) (local $row i32) (local $at i32) (local $column i32) (local $weight v128)
+  (local $sum0 v128) (local $sum1 v128) (local $sum2 v128) (local $sum3 v128)
+  (block $done (loop $sum
     (br_if $done (i32.eqz (local.get $count)))
-    (local.set $to (i32.load (local.get $targets)))
-    (local.set $weight (f32x4.splat (f32.load (local.get $weights))))
-    (local.set $end (i32.add (local.get $rows) (local.get $width)))
-    (loop $columns
-      (v128.store (local.get $to) (f32x4.add
-        (v128.load (local.get $to))
-        (f32x4.mul (local.get $weight) (v128.load (local.get $rows)))))
-      (local.set $to (i32.add (local.get $to) (i32.const 16)))
-      (local.set $rows (i32.add (local.get $rows) (i32.const 16)))
-      (br_if $columns (i32.lt_u (local.get $rows) (local.get $end))))
-    (local.set $targets (i32.add (local.get $targets) (i32.const 4)))
-    (local.set $weights (i32.add (local.get $weights) (i32.const 4)))
+    (local.set $end (i32.add (local.get $first) (i32.shl (i32.load (local.get $counts)) (i32.const 3))))
+    (local.set $column (i32.const 0))
+    ${columns(4)}
+    ${columns(1)}
+    (local.set $first (local.get $end))
+    (local.set $counts (i32.add (local.get $counts) (i32.const 4)))
+    (local.set $sums (i32.add (local.get $sums) (local.get $width)))
     (local.set $count (i32.sub (local.get $count) (i32.const 1)))
-    (br $row))))`);
+    (br $sum))))`);
 
-/** Floats that a block of sums and its rows should have in memory: what the second level of a cache holds. */
-export const BLOCK = 512 * 1024;
+/** Floats of copied rows and their sums that should be in memory at a time: what the second level of a cache holds. */
+const BLOCK = 512 * 1024;
+/** Elements of a line of a cache: sums begin at one. */
+const LINE = 16;
 
-/** Sums of weighted rows [sums, cols], added in the order of `add`. Only one at a time may be in use. */
+/**
+ * Weighted sums of rows [n, cols], some at a time: rows are read where they lie if all of them are in one memory that
+ * `shareMemory` made, else copied. Only one of these may be in use at a time.
+ */
 export class WeightedRows {
-  readonly #sums: number;
   readonly #cols: number;
   /** Floats from one row to the next: whole vectors. */
   readonly #stride: number;
-  /** Where, in floats, the weights, the sums and the rows begin; the targets begin at 0. */
-  readonly #at: { readonly weights: number; readonly sums: number; readonly rows: number };
-  readonly #memory: ReturnType<Kernel['memory']>;
-  #targeted = 0;
+  /** How many of the rows each sum has. */
+  readonly #counts: Int32Array;
+  readonly #inPlace: Workplace | undefined;
+  /** How many sums may be made at a time. */
+  readonly sumsAtATime: number;
+  #place: Workplace;
+  /** Where, in elements, the counts, the pairs, the sums and copied rows begin. */
+  #at = { counts: 0, pairs: 0, sums: 0, rows: 0 };
+  /** For each sum under way where its next row goes among the pairs. */
+  #next = new Int32Array(0);
   #copied = 0;
 
-  /** Room for `count` rows of `cols` columns. */
-  constructor(sums: number, count: number, cols: number) {
-    this.#sums = sums;
+  /** `counts` says for every sum that will be made how many rows of `sources` it has. */
+  constructor(sources: readonly Float32Array[], cols: number, counts: Int32Array) {
     this.#cols = cols;
-    this.#stride = wholeVectors(cols);
-    const start = wholeVectors(2 * count);
-    this.#at = { weights: count, sums: start, rows: start + sums * this.#stride };
-    this.#memory = kernel.memory(this.#at.rows + count * this.#stride);
-    this.#memory.floats.fill(0, this.#at.sums, this.#at.rows);
+    this.#stride = 4 * Math.ceil(cols / 4);
+    this.#counts = counts;
+    const most = counts.reduce((least, count) => Math.max(least, count), 0);
+    const inRoom = Math.floor((ROOM_BYTES / 4 - LINE) / (this.#stride + 2 * most + 1));
+    this.#inPlace = cols === this.#stride && inRoom > 0 ? placeOf(sources) : undefined;
+    this.#place = this.#inPlace ?? kernel.memory(0);
+    const rows = counts.reduce((sum, count) => sum + count, 0) / counts.length;
+    const inBlock = Math.floor(BLOCK / (this.#stride * (rows + 1)));
+    this.sumsAtATime = this.#inPlace ? inRoom : Math.max(1, inBlock);
   }
 
-  /** The next row goes to `sum`, times `weight`. */
-  target(sum: number, weight: number): void {
-    this.#memory.ints[this.#targeted] = 4 * (this.#at.sums + sum * this.#stride);
-    this.#memory.floats[this.#at.weights + this.#targeted] = weight;
-    this.#targeted++;
+  /** Begins the sums `start` to `end`. */
+  begin(start: number, end: number): void {
+    const counts = this.#counts.subarray(start, end);
+    const rows = counts.reduce((sum, count) => sum + count, 0);
+    const from = this.#inPlace ? this.#inPlace.floats.length - ROOM_BYTES / 4 : 0;
+    const pairs = from + counts.length;
+    const sums = LINE * Math.ceil((pairs + 2 * rows) / LINE);
+    this.#at = { counts: from, pairs, sums, rows: sums + counts.length * this.#stride };
+    this.#place = this.#inPlace ?? kernel.memory(this.#at.rows + rows * this.#stride);
+    this.#place.ints.set(counts, from);
+    this.#next = new Int32Array(counts.length);
+    for (let s = 0, next = pairs; s < counts.length; s++) {
+      this.#next[s] = next;
+      next += 2 * counts[s]!;
+    }
+    this.#copied = 0;
   }
 
-  /** The next `count` rows are those of `source` [n, cols] from row `from` on. */
-  rows(source: Float32Array, from: number, count: number): void {
-    const { floats } = this.#memory;
-    const cols = this.#cols;
-    if (cols === this.#stride) {
+  /** `count` rows of `source` [n, cols] from row `from` on: the address of the first; the others follow by `bytesPerRow`. */
+  rows(source: Float32Array, from: number, count: number): number {
+    const [cols, stride] = [this.#cols, this.#stride];
+    if (this.#inPlace) return source.byteOffset + 4 * from * cols;
+    const { floats } = this.#place;
+    const to = this.#at.rows + this.#copied * stride;
+    this.#copied += count;
+    if (cols === stride) {
       const whole = source.length === count * cols;
-      const values = whole ? source : source.subarray(from * cols, (from + count) * cols);
-      floats.set(values, this.#at.rows + this.#copied * cols);
+      floats.set(whole ? source : source.subarray(from * cols, (from + count) * cols), to);
     } else {
       for (let r = 0; r < count; r++) {
         const row = source.subarray((from + r) * cols, (from + r + 1) * cols);
-        floats.set(row, this.#at.rows + (this.#copied + r) * this.#stride);
+        floats.set(row, to + r * stride);
       }
     }
-    this.#copied += count;
+    return 4 * to;
   }
 
-  /** Adds all rows and writes the sums into `into` from element `offset` on. */
+  get bytesPerRow(): number {
+    return 4 * this.#stride;
+  }
+
+  /** The row at this address, times `weight`, is the next one of a sum, which is counted from the first one under way. */
+  add(sum: number, address: number, weight: number): void {
+    const at = this.#next[sum]!;
+    this.#place.ints[at] = address;
+    this.#place.floats[at + 1] = weight;
+    this.#next[sum] = at + 2;
+  }
+
+  /** Writes the sums under way into `into` from element `offset` on. */
   sumInto(into: Float32Array, offset: number): void {
-    const { weights, sums, rows } = this.#at;
-    const { floats } = this.#memory;
-    const [cols, stride] = [this.#cols, this.#stride];
-    kernel.run(this.#targeted, 4 * stride, 0, 4 * weights, 4 * rows);
-    if (cols === stride) into.set(floats.subarray(sums, rows), offset);
-    else {
-      for (let s = 0; s < this.#sums; s++) {
-        const from = sums + s * stride;
-        into.set(floats.subarray(from, from + cols), offset + s * cols);
-      }
+    const { counts, pairs, sums } = this.#at;
+    const { floats, run } = this.#place;
+    const [count, cols, stride] = [this.#next.length, this.#cols, this.#stride];
+    run(count, 4 * stride, 4 * counts, 4 * pairs, 4 * sums);
+    if (cols === stride) {
+      into.set(floats.subarray(sums, sums + count * cols), offset);
+      return;
+    }
+    for (let s = 0; s < count; s++) {
+      const from = sums + s * stride;
+      into.set(floats.subarray(from, from + cols), offset + s * cols);
     }
   }
 }
 
-function wholeVectors(floats: number): number {
-  return 4 * Math.ceil(floats / 4);
+/** Where the kernel can read all of them; undefined where it needs copies. */
+function placeOf(sources: readonly Float32Array[]): Workplace | undefined {
+  const buffer = sources.find(({ length }) => length > 0)?.buffer;
+  if (!buffer || sources.some((source) => source.length > 0 && source.buffer !== buffer)) return undefined;
+  const memory = memoryOf(buffer);
+  return memory && kernel.within(memory);
 }
