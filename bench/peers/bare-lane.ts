@@ -1,4 +1,5 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { discard } from '../../src/experts/discard.js';
 import { openInline } from '../../src/experts/inline.js';
 import { copyValues } from '../../src/experts/shared-call.js';
 import { copyRows } from '../../src/tensor.js';
@@ -36,12 +37,14 @@ async function run({ calls, queues }: BareProgram): Promise<void> {
 
 async function make(call: BareCall): Promise<void> {
   if ('x' in call) {
-    await experts.compute(call.expert, call.x);
+    discard(await experts.compute(call.expert, call.x));
     return;
   }
   const values = call.rows.length * experts.hidden;
   if (room.length < values) room = new Float32Array(values);
   const x = room.subarray(0, values);
   copyRows({ x: call.from, rows: call.rows }, x, 0);
-  copyValues(await experts.compute(call.expert, x), call.y);
+  const y = await experts.compute(call.expert, x);
+  copyValues(y, call.y);
+  discard(y);
 }

@@ -1,4 +1,5 @@
 import { readSync, writeSync } from 'node:fs';
+import { discard } from '../../src/experts/discard.js';
 import { type InlineBackend, openInline } from '../../src/experts/inline.js';
 import { PayloadFile } from '../../src/experts/payload-file.js';
 import { LINK, PAYLOAD } from '../../src/experts/spawn.js';
@@ -59,4 +60,5 @@ async function make({ expert, rows, first }: ProcessCall): Promise<void> {
   const y = await experts.compute(expert, input);
   const at = (x.rows + first) * x.cols * Float32Array.BYTES_PER_ELEMENT;
   if (!memory.write(bytesIn(y), at)) throw new Error('no room for y');
+  discard(y);
 }

@@ -11,7 +11,7 @@ import type {
 } from './backend.js';
 import { wholeBatch } from './batches.js';
 import { CallChooser } from './call-chooser.js';
-import { type CallCosts, type CallRows, costsOf } from './call-costs.js';
+import { type CallCosts, type CallRows, costsOf, pieceRowsOf } from './call-costs.js';
 import { joinedBy } from './here-lane.js';
 import { openInline } from './inline.js';
 import { LanesBackend } from './lanes-backend.js';
@@ -23,6 +23,10 @@ const MOST_COPIED_SHARE = 1 / 16;
 /** Batches, for each lane, of the calls that are timed when it opens. */
 const FEW_PER_LANE = 2;
 const MANY_PER_LANE = 8;
+/** Experts that are timed, in calls of many: more than caches hold, and few enough that each has been run before. */
+const CALLS_OF_OTHERS = 2;
+/** Calls of many before the first one that is timed, so that each lane has run about every one of them. */
+const WARM_CALLS = 4;
 /** Rows of a batch are doubled until they are enough to tell what one takes. */
 const FIRST_ROWS = 32;
 const MOST_ROWS = 1024;
@@ -53,9 +57,14 @@ export async function openAuto(
     if ((await bytesOf(files)) > MOST_COPIED_SHARE * memoryBytes()) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
-      const joined = new LanesBackend(joinedBy(inline, generation), { ...info, kind: 'auto' });
-      const costs = await measured({ inline, joined, threads });
-      return new AutoBackend(threads, { inline, joined, chooser: new CallChooser(costs, MOST_HERE_MS) });
+      const ways = (shares: { readonly pieceRows?: number } = {}): Backends => ({
+        inline,
+        joined: new LanesBackend(joinedBy(inline, generation), { ...info, ...shares, kind: 'auto' }),
+        threads: new LanesBackend(generation, { ...info, ...shares }),
+      });
+      const costs = await measured(ways());
+      const chosen = ways({ pieceRows: pieceRowsOf(costs) });
+      return new AutoBackend(chosen.threads, { ...chosen, chooser: new CallChooser(costs, MOST_HERE_MS) });
     } catch (error) {
       await inline.close();
       throw error;
@@ -188,11 +197,15 @@ async function bytesOf(files: readonly ExpertFile[]): Promise<number> {
 async function measured({ inline, joined, threads }: Backends): Promise<CallCosts> {
   const lanes = threads.lanes().length;
   const batches = { few: FEW_PER_LANE * lanes, many: MANY_PER_LANE * lanes };
-  const [few, many] = [batches.few, batches.many].map((count) => callsOf(inline, count, 1));
-  let [rows, large] = [FIRST_ROWS, callsOf(inline, batches.few, FIRST_ROWS)];
+  const others = { experts: Math.min(inline.experts, CALLS_OF_OTHERS * batches.many), hidden: inline.hidden };
+  const [few, many] = [batches.few, batches.many].map((count) => callsOf(others, count, 1));
+  // The first run of a session takes several times as long as the next.
+  for (let call = 0; call < WARM_CALLS; call++)
+    for (const backend of [inline, joined, threads]) await timed(backend, many!);
+  let [rows, large] = [FIRST_ROWS, callsOf(others, batches.few, FIRST_ROWS)];
   while (rows < MOST_ROWS && (await timed(inline, large)) < ENOUGH_MS) {
     rows *= 2;
-    large = callsOf(inline, batches.few, rows);
+    large = callsOf(others, batches.few, rows);
   }
   const ms = await inTurns({
     hereFew: () => secondOf(inline, few!),
@@ -214,7 +227,11 @@ async function measured({ inline, joined, threads }: Backends): Promise<CallCost
 }
 
 /** Calls whose experts follow those of the call before: what one has just read is not what the next one needs. */
-function callsOf({ experts, hidden }: ExpertBackend, batches: number, rows: number): () => ExpertBatch[] {
+function callsOf(
+  { experts, hidden }: Pick<ExpertBackend, 'experts' | 'hidden'>,
+  batches: number,
+  rows: number,
+): () => ExpertBatch[] {
   const x = new Float32Array(rows * hidden);
   let next = 0;
   return () => Array.from({ length: batches }, () => wholeBatch(next++ % experts, x, hidden));

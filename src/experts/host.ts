@@ -6,6 +6,7 @@ import { bytesIn } from '../tensor.js';
 import type { Residency } from './backend.js';
 import { checkCpus } from './cpu-list.js';
 import type { Device } from './device.js';
+import { discard } from './discard.js';
 import { encodeFrame, type Frame, type FrameHeader, type FrameMatrix, FrameReader } from './frames.js';
 import { type InlineBackend, openInline } from './inline.js';
 import { memoryReader } from './memory.js';
@@ -163,7 +164,9 @@ export class Host {
         throw new TurnoutError('TURNOUT_EXPERT_LOST', message, { key });
       }
       const first = done.rows * cols;
-      numbers.put(first, await backend.compute(0, numbers.get(first, count * cols)));
+      const y = await backend.compute(0, numbers.get(first, count * cols));
+      numbers.put(first, y);
+      discard(y);
       done.batches++;
       done.rows += count;
     }

@@ -12,6 +12,7 @@ import type {
 import { checkBatches } from './batches.js';
 import { CallGate } from './call-gate.js';
 import type { Device } from './device.js';
+import { discard } from './discard.js';
 import type { LaneResult, LaneWork } from './lane.js';
 import { isStopped, type StopFlag, withinLimits } from './limits.js';
 import { computePieces, type PieceOptions } from './pieces.js';
@@ -90,14 +91,18 @@ export class InlineBackend implements ExpertBackend {
       this.#calls.enter();
       try {
         checkBatches(batches, this);
-        return await this.#runAll(batches, stop);
+        return await this.#runAll(batches, stop, options.lend === true);
       } finally {
         this.#calls.leave();
       }
     });
   }
 
-  async #runAll(batches: readonly ExpertBatch[], stop: StopFlag | undefined): Promise<ExpertResults> {
+  async #runAll(
+    batches: readonly ExpertBatch[],
+    stop: StopFlag | undefined,
+    lend: boolean,
+  ): Promise<ExpertResults> {
     const started = performance.now();
     const inputs = batches.map((batch) => {
       const x = new Float32Array(batch.rows.length * this.hidden);
@@ -105,15 +110,17 @@ export class InlineBackend implements ExpertBackend {
       return x;
     });
     const gathered = performance.now();
-    const outputs: Float32Array[] = [];
+    const outputs: Float32Array<ArrayBuffer>[] = [];
     for (const [i, { expert }] of batches.entries()) {
       if (isStopped(stop)) break;
       outputs.push(await this.compute(expert, inputs[i]!));
+      discard(inputs[i]!);
     }
     const computeMs = performance.now() - gathered;
     if (!isStopped(stop)) this.#done.calls++;
     this.#done.computeMs += computeMs;
-    return { outputs, timing: { gatherMs: gathered - started, transportMs: 0, computeMs } };
+    const timing = { gatherMs: gathered - started, transportMs: 0, computeMs };
+    return { outputs, timing, ...(lend && { recycle: () => outputs.forEach(discard) }) };
   }
 
   /** The part of this thread in a call that it shares with lanes; `place` is which of the experts here has a key. */
@@ -138,7 +145,7 @@ export class InlineBackend implements ExpertBackend {
   }
 
   /** Rows x [n, H] of one expert -> y [n, H] in a fresh array. Throws TURNOUT_SESSION_FAILED or TURNOUT_EXPERT_INVALID. */
-  async compute(expert: number, x: Float32Array): Promise<Float32Array> {
+  async compute(expert: number, x: Float32Array): Promise<Float32Array<ArrayBuffer>> {
     const session = this.#sessions[expert]!;
     const rows = x.length / this.hidden;
     const { y } = await session.run({ x: { type: 'float32', dims: [rows, this.hidden], data: x } });
@@ -147,7 +154,7 @@ export class InlineBackend implements ExpertBackend {
     }
     this.#done.batches++;
     this.#done.rows += rows;
-    return y.data as Float32Array;
+    return y.data as Float32Array<ArrayBuffer>;
   }
 
   lanes(): readonly LaneStats[] {

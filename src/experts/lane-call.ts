@@ -21,6 +21,8 @@ export interface LaneCallParts {
   /** Cost of the work that each lane has not answered yet, of all calls. */
   readonly busy: WeakMap<Lane, number>;
   readonly paces: Paces;
+  /** See `LaneLoads`. */
+  readonly pieceRows: number | undefined;
   readonly stop: StopFlag | undefined;
   /** Whether the call goes on without experts that cannot be had. */
   readonly drops: boolean;
@@ -198,7 +200,7 @@ export class LaneCall {
 type HomePiece = Piece & { lane: number };
 
 /** Spreads over the lanes that can compute soonest, among those that hold each expert. */
-function piecesOf({ batches, generation, busy, paces }: LaneCallParts): HomePiece[] {
+function piecesOf({ batches, generation, busy, paces, pieceRows }: LaneCallParts): HomePiece[] {
   const { lanes, placement } = generation;
   const replicas = [...placement.replicas];
   for (const { expert } of batches) {
@@ -209,6 +211,7 @@ function piecesOf({ batches, generation, busy, paces }: LaneCallParts): HomePiec
   const loads = {
     busy: lanes.map((lane) => busy.get(lane) ?? 0),
     paces: lanes.map((lane) => paces.of(lane)),
+    pieceRows,
   };
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
   // Field by field: an object spread takes as long as all the rest of this.

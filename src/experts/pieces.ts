@@ -1,3 +1,4 @@
+import { discard } from './discard.js';
 import type { InlineBackend } from './inline.js';
 import type { LaneResult, LaneWork } from './lane.js';
 import { isStopped } from './limits.js';
@@ -27,7 +28,9 @@ export async function computePieces(
     const piece = call.piece(i);
     const x = room(piece.rows * experts.hidden);
     call.gather(piece, x);
-    copyValues(await experts.compute(place(piece.key), x), call.y(piece));
+    const y = await experts.compute(place(piece.key), x);
+    copyValues(y, call.y(piece));
+    discard(y);
     call.whole(i);
     done.batches++;
     done.rows += piece.rows;

@@ -122,6 +122,8 @@ export interface LaneLoads {
   readonly busy?: readonly number[];
   /** [lanes] what a row takes on each lane, in any unit: of devices that differ, or a core that others use too. */
   readonly paces?: readonly number[];
+  /** Batches of many rows become pieces of about so many; only as lanes need it where left out. */
+  readonly pieceRows?: number | undefined;
 }
 
 /**
@@ -133,22 +135,32 @@ export interface LaneLoads {
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
   placement: Placement,
-  { busy = [], paces = [] }: LaneLoads = {},
+  { busy = [], paces = [], pieceRows = Number.POSITIVE_INFINITY }: LaneLoads = {},
 ): Piece[][] {
   const lanes: Lane[] = Array.from({ length: placement.lanes }, (_, i) => ({
     cost: busy[i] ?? 0,
     pace: paces[i] ?? 1,
     pieces: [],
   }));
-  const order = batches.map((_, i) => i).sort((a, b) => batches[b]!.rows - batches[a]!.rows || a - b);
-  for (const batch of order) {
-    const { expert, rows } = batches[batch]!;
-    const lane = earliest(placement.replicas[expert]!, lanes, pieceCost(rows));
-    lanes[lane]!.pieces.push({ batch, start: 0, rows });
-    lanes[lane]!.cost += pieceCost(rows);
+  const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, pieceRows, batch));
+  for (const piece of pieces.sort((a, b) => b.rows - a.rows)) {
+    const { expert } = batches[piece.batch]!;
+    const lane = earliest(placement.replicas[expert]!, lanes, pieceCost(piece.rows));
+    lanes[lane]!.pieces.push(piece);
+    lanes[lane]!.cost += pieceCost(piece.rows);
   }
   level(lanes, (piece) => placement.replicas[batches[piece.batch]!.expert]!);
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
+}
+
+/** A batch in equal parts of about `pieceRows`. */
+function partsOf(rows: number, pieceRows: number, batch: number): Piece[] {
+  const count = Math.max(1, Math.round(rows / pieceRows));
+  const startOf = (i: number) => (i === count ? rows : ROW_TILE * Math.floor((i * rows) / count / ROW_TILE));
+  return Array.from({ length: count }, (_, i) => {
+    const start = startOf(i);
+    return { batch, start, rows: startOf(i + 1) - start };
+  });
 }
 
 function endOf({ cost, pace }: Lane): number {

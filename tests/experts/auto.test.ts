@@ -3,7 +3,7 @@ import { openAuto } from '#turnout/experts/auto.js';
 import type { ExpertBackend, ExpertFile, Residency } from '#turnout/experts/backend.js';
 import { wholeBatch } from '#turnout/experts/batches.js';
 import { CallChooser } from '#turnout/experts/call-chooser.js';
-import { type CallCosts, costsOf, expectedOf, type Way } from '#turnout/experts/call-costs.js';
+import { type CallCosts, costsOf, expectedOf, pieceRowsOf, type Way } from '#turnout/experts/call-costs.js';
 import { joinedBy } from '#turnout/experts/here-lane.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { LanesBackend } from '#turnout/experts/lanes-backend.js';
@@ -122,6 +122,23 @@ describe('the costs of calls', () => {
     expect(joined!(8, 800, 226)).toBe(Infinity);
     expect(inline!(1, 225, 225)).toBeLessThan(Infinity);
     expect(inline!(1, 226, 226)).toBe(Infinity);
+  });
+});
+
+describe('the rows of a piece', () => {
+  it('take sixteen times as long as its call, and are never so few that each takes longer', () => {
+    expect(pieceRowsOf({ batchMs: 1, rowMs: 0.05 })).toBe(320);
+    expect(pieceRowsOf({ batchMs: 0.1, rowMs: 0.05 })).toBe(64);
+    expect(pieceRowsOf({ batchMs: 0.1, rowMs: 0 })).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  it('bound the piece that this thread would compute', () => {
+    // 1,000 rows in pieces of 64, or half as many again, which take 2.9 ms.
+    const quick = { ...costs, batchMs: 0.05, rowMs: 0.03 };
+    const joined = (mostMs: number) =>
+      expectedOf(quick, { batches: 1, rows: 1000, most: 1000 }, mostMs).joined;
+    expect(joined(3)).toBeLessThan(Number.POSITIVE_INFINITY);
+    expect(joined(2.5)).toBe(Number.POSITIVE_INFINITY);
   });
 });
 

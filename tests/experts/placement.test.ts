@@ -39,10 +39,22 @@ describe('spread', () => {
     ]);
   });
 
+  it('makes equal pieces of large batches where pieces are to be of so many rows', () => {
+    const sizes = (rows: number, pieceRows: number) =>
+      spread(batchesOf([rows]), everywhere(1, 1), { pieceRows })
+        .flat()
+        .map((piece) => piece.rows)
+        .sort((a, b) => a - b);
+    expect(sizes(256, 64)).toEqual([64, 64, 64, 64]);
+    expect(sizes(300, 64)).toEqual([60, 60, 60, 60, 60]);
+    expect(sizes(180, 64)).toEqual([60, 60, 60]);
+  });
+
   it('hands out every row once, in pieces worth a call', () => {
+    const pieceRows = fc.constantFrom(undefined, 64, 320);
     fc.assert(
-      fc.property(anyBatches, fc.integer({ min: 1, max: 9 }), (batches, lanes) => {
-        const pieces = spread(batches, everywhere(batches.length, lanes)).flat();
+      fc.property(anyBatches, fc.integer({ min: 1, max: 9 }), pieceRows, (batches, lanes, pieceRows) => {
+        const pieces = spread(batches, everywhere(batches.length, lanes), { pieceRows }).flat();
         for (const [i, { rows }] of batches.entries()) {
           const own = pieces.filter(({ batch }) => batch === i).sort((a, b) => a.start - b.start);
           let next = 0;
