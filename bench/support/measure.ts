@@ -49,7 +49,9 @@ export async function measure(
     signal?.throwIfAborted();
     await contender.run();
     const once = await timed(contender, 1);
-    repeats.set(contender.name, Math.max(1, Math.ceil(readingMs / once)));
+    const count = Math.max(1, Math.ceil(readingMs / once));
+    await timed(contender, count);
+    repeats.set(contender.name, count);
     ms.set(contender.name, []);
   }
   for (let round = 0; round < rounds; round++) {

@@ -42,16 +42,14 @@ class HereLane implements Lane {
   async close(): Promise<void> {}
 }
 
-/** The lane of this thread, which holds every expert, and all lanes of a generation but the last one. Owns none of them. */
+/** All lanes of a generation but the last one, and in its place this thread, which holds every expert. Owns none of them. */
 export function joinedBy(experts: InlineBackend, { lanes, placement, keys }: ThreadGeneration): Generation {
   const others = lanes.slice(0, -1);
-  const replicas = placement.replicas.map((own) => [
-    0,
-    ...own.filter((lane) => lane < others.length).map((lane) => lane + 1),
-  ]);
-  const here = new HereLane(experts, lanes.length <= availableParallelism() ? others : []);
+  const here = others.length;
+  const replicas = placement.replicas.map((own) => [...own.filter((lane) => lane < here), here]);
+  const lane = new HereLane(experts, lanes.length <= availableParallelism() ? others : []);
   return {
-    lanes: [here, ...others],
+    lanes: [...others, lane],
     placement: { lanes: lanes.length, replicas },
     keys,
   };

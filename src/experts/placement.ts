@@ -127,10 +127,10 @@ export interface LaneLoads {
 }
 
 /**
- * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together: longest
- * first, each to the lane that ends first with it (Graham 1969: at most 4/3 of the best without splitting, where every
- * lane holds every expert and all are as fast), and then rows of the largest batches move from the lane that ends last to
- * the one that ends first. The same arguments give the same pieces.
+ * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together. Each
+ * expert has a home among its lanes, where its weights are more likely in the cache from call to call; from the lane that
+ * ends last batches move to others while that brings its end forward, and then rows of its largest one. The same arguments
+ * give the same pieces.
  */
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
@@ -142,14 +142,14 @@ export function spread(
     pace: paces[i] ?? 1,
     pieces: [],
   }));
-  const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, pieceRows, batch));
-  for (const piece of pieces.sort((a, b) => b.rows - a.rows)) {
-    const { expert } = batches[piece.batch]!;
-    const lane = earliest(placement.replicas[expert]!, lanes, pieceCost(piece.rows));
-    lanes[lane]!.pieces.push(piece);
-    lanes[lane]!.cost += pieceCost(piece.rows);
+  for (const [batch, { expert, rows }] of batches.entries()) {
+    const replicas = placement.replicas[expert]!;
+    const home = lanes[replicas[expert % replicas.length]!]!;
+    for (const piece of partsOf(rows, pieceRows, batch)) give(home, piece);
   }
-  level(lanes, (piece) => placement.replicas[batches[piece.batch]!.expert]!);
+  const replicas = ({ batch }: Piece) => placement.replicas[batches[batch]!.expert]!;
+  balance(lanes, replicas);
+  level(lanes, replicas);
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
 
@@ -167,12 +167,45 @@ function endOf({ cost, pace }: Lane): number {
   return cost * pace;
 }
 
+function give(lane: Lane, piece: Piece): void {
+  lane.pieces.push(piece);
+  lane.cost += pieceCost(piece.rows);
+}
+
+/** Moves pieces from the lane that ends last, each time the one that brings it and the lane that takes it to the earliest end. */
+function balance(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
+  for (;;) {
+    const full = lastOf(lanes);
+    if (!full) return;
+    let best = { end: endOf(full) / ROUNDING, at: -1, to: full };
+    for (const [at, piece] of full.pieces.entries()) {
+      const cost = pieceCost(piece.rows);
+      const to = lanes[earliest(replicas(piece), lanes, cost)]!;
+      const end = Math.max((full.cost - cost) * full.pace, (to.cost + cost) * to.pace);
+      if (to !== full && end < best.end) best = { end, at, to };
+    }
+    if (best.at < 0) return;
+    const [moved] = full.pieces.splice(best.at, 1);
+    full.cost -= pieceCost(moved!.rows);
+    give(best.to, moved!);
+  }
+}
+
+/** The lane that ends last, of those that have pieces. */
+function lastOf(lanes: readonly Lane[]): Lane | undefined {
+  const having = lanes.filter(({ pieces }) => pieces.length > 0);
+  return having.reduce<Lane | undefined>(
+    (last, lane) => (last === undefined || endOf(lane) > endOf(last) ? lane : last),
+    undefined,
+  );
+}
+
 /** Moves rows from the lane that ends last to the one that ends first, while a piece worth a call brings one of them to the target. */
 function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
   // Most moves bring a lane to the target, so few more are needed than there are lanes.
   for (let moves = 0; moves < 2 * lanes.length; moves++) {
     const target = commonEnd(lanes);
-    const [full] = lanes.filter(({ pieces }) => pieces.length > 0).toSorted((a, b) => endOf(b) - endOf(a));
+    const full = lastOf(lanes);
     const [piece] = full?.pieces.toSorted((a, b) => b.rows - a.rows || a.batch - b.batch) ?? [];
     if (!full || piece === undefined) return;
     const light = lanes[earliest(replicas(piece), lanes, 0)]!;
@@ -186,8 +219,7 @@ function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): vo
     if (!worthwhile || rows < MIN_PIECE) return;
     full.pieces[full.pieces.indexOf(piece)] = { ...piece, rows: kept };
     full.cost -= rows;
-    light.pieces.push({ batch: piece.batch, start: piece.start + kept, rows });
-    light.cost += pieceCost(rows);
+    give(light, { batch: piece.batch, start: piece.start + kept, rows });
   }
 }
 

@@ -34,9 +34,21 @@ describe('spread', () => {
   it('does not split what is small', () => {
     const whole = (batch: number, rows: number) => ({ batch, start: 0, rows });
     expect(spread(batchesOf([1, 1, 1, 2]), everywhere(4, 2))).toEqual([
-      [whole(2, 1), whole(3, 2)],
-      [whole(0, 1), whole(1, 1)],
+      [whole(0, 1), whole(2, 1)],
+      [whole(1, 1), whole(3, 2)],
     ]);
+  });
+
+  it('leaves experts where they were, unless their lane would end later than another with one of them', () => {
+    const experts = (...of: number[]) => of.map((expert) => ({ expert, rows: 1 }));
+    const spreadOver = (of: Batch[]) =>
+      spread(of, everywhere(8, 2)).map((pieces) => pieces.map(({ batch }) => of[batch]!.expert));
+    expect(spreadOver(experts(1, 3, 4, 6))).toEqual([
+      [4, 6],
+      [1, 3],
+    ]);
+    expect(spreadOver(experts(1, 2, 3, 5, 7)).map((lane) => lane.length)).toEqual([2, 3]);
+    expect(spreadOver(experts(1, 2, 3, 5, 7))[0]).toContain(2);
   });
 
   it('makes equal pieces of large batches where pieces are to be of so many rows', () => {
