@@ -156,6 +156,7 @@ export function spread(
 /** A batch in equal parts of about `pieceRows`. */
 function partsOf(rows: number, pieceRows: number, batch: number): Piece[] {
   const count = Math.max(1, Math.round(rows / pieceRows));
+  if (count === 1) return [{ batch, start: 0, rows }];
   const startOf = (i: number) => (i === count ? rows : ROW_TILE * Math.floor((i * rows) / count / ROW_TILE));
   return Array.from({ length: count }, (_, i) => {
     const start = startOf(i);
@@ -172,32 +173,39 @@ function give(lane: Lane, piece: Piece): void {
   lane.cost += pieceCost(piece.rows);
 }
 
-/** Moves pieces from the lane that ends last, each time the one that brings it and the lane that takes it to the earliest end. */
+/**
+ * Moves pieces from the lane that ends last, each time the one that brings it and the lane that takes it to the earliest
+ * end. Where every lane holds every expert and all are as fast, the last end is at most 2 - 2 / (lanes + 1) of the best
+ * without splitting then (Finn and Horowitz 1979).
+ */
 function balance(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
   for (;;) {
     const full = lastOf(lanes);
     if (!full) return;
-    let best = { end: endOf(full) / ROUNDING, at: -1, to: full };
-    for (const [at, piece] of full.pieces.entries()) {
+    let best = endOf(full) / ROUNDING;
+    let at = -1;
+    let to: Lane = full;
+    for (let i = 0; i < full.pieces.length; i++) {
+      const piece: Piece = full.pieces[i]!;
       const cost = pieceCost(piece.rows);
-      const to = lanes[earliest(replicas(piece), lanes, cost)]!;
-      const end = Math.max((full.cost - cost) * full.pace, (to.cost + cost) * to.pace);
-      if (to !== full && end < best.end) best = { end, at, to };
+      const other: Lane = lanes[earliest(replicas(piece), lanes, cost)]!;
+      const end = Math.max((full.cost - cost) * full.pace, (other.cost + cost) * other.pace);
+      if (other === full || end >= best) continue;
+      [best, at, to] = [end, i, other];
     }
-    if (best.at < 0) return;
-    const [moved] = full.pieces.splice(best.at, 1);
+    if (at < 0) return;
+    const [moved] = full.pieces.splice(at, 1);
     full.cost -= pieceCost(moved!.rows);
-    give(best.to, moved!);
+    give(to, moved!);
   }
 }
 
 /** The lane that ends last, of those that have pieces. */
 function lastOf(lanes: readonly Lane[]): Lane | undefined {
-  const having = lanes.filter(({ pieces }) => pieces.length > 0);
-  return having.reduce<Lane | undefined>(
-    (last, lane) => (last === undefined || endOf(lane) > endOf(last) ? lane : last),
-    undefined,
-  );
+  let last: Lane | undefined;
+  for (const lane of lanes)
+    if (lane.pieces.length > 0 && (last === undefined || endOf(lane) > endOf(last))) last = lane;
+  return last;
 }
 
 /** Moves rows from the lane that ends last to the one that ends first, while a piece worth a call brings one of them to the target. */
@@ -238,6 +246,12 @@ function commonEnd(lanes: readonly Lane[]): number {
 
 /** The candidate that ends first with `cost` more; the first of those that do. */
 function earliest(candidates: readonly number[], lanes: readonly Lane[], cost: number): number {
-  const end = (lane: number) => (lanes[lane]!.cost + cost) * lanes[lane]!.pace;
-  return candidates.reduce((best, lane) => (end(lane) < end(best) ? lane : best));
+  let first = candidates[0]!;
+  let end = Number.POSITIVE_INFINITY;
+  for (const candidate of candidates) {
+    const lane = lanes[candidate]!;
+    const own = (lane.cost + cost) * lane.pace;
+    if (own < end) [first, end] = [candidate, own];
+  }
+  return first;
 }
