@@ -96,6 +96,9 @@ const MIN_PIECE = 16;
  */
 const ROW_TILE = 2;
 
+/** By how much the paces of lanes may differ from the mean, and each expert still begin at its home. */
+const ALIKE = 0.25;
+
 /** Lanes that all end together must not all end later by the last digit. */
 const ROUNDING = 1 + 1e-9;
 
@@ -127,10 +130,11 @@ export interface LaneLoads {
 }
 
 /**
- * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together. Each
- * expert has a home among its lanes, where its weights are more likely in the cache from call to call; from the lane that
- * ends last batches move to others while that brings its end forward, and then rows of its largest one. The same arguments
- * give the same pieces.
+ * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together. Among
+ * lanes that are idle and about as fast each expert has a home, where its weights are more likely in the cache from call
+ * to call; what brings the end of the last lane forward moves to others. Among lanes that differ each batch goes to the
+ * one that ends first with it, the longest first (Graham 1969). Then rows of the largest batches move from the lane that
+ * ends last to the one that ends first. The same arguments give the same pieces.
  */
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
@@ -142,13 +146,16 @@ export function spread(
     pace: paces[i] ?? 1,
     pieces: [],
   }));
-  for (const [batch, { expert, rows }] of batches.entries()) {
-    const replicas = placement.replicas[expert]!;
-    const home = lanes[replicas[expert % replicas.length]!]!;
-    for (const piece of partsOf(rows, pieceRows, batch)) give(home, piece);
-  }
+  const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, pieceRows, batch));
   const replicas = ({ batch }: Piece) => placement.replicas[batches[batch]!.expert]!;
-  balance(lanes, replicas);
+  const alike = lanes.every(({ cost, pace }) => cost === 0 && Math.abs(pace - 1) < ALIKE);
+  for (const piece of pieces.sort((a, b) => b.rows - a.rows)) {
+    const own = replicas(piece);
+    const { expert } = batches[piece.batch]!;
+    const lane = alike ? own[expert % own.length]! : earliest(own, lanes, pieceCost(piece.rows));
+    give(lanes[lane]!, piece);
+  }
+  if (alike) balance(lanes, replicas);
   level(lanes, replicas);
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
