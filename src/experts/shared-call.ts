@@ -9,6 +9,7 @@ import { bytesIn, copyRows, type Matrix } from '../tensor.js';
  *   float32  [X, H] x, written before lanes are told
  *   float32  [A, H] y, written by them
  *
+ * Behind it the memory has the room of kernels (`shareMemory`): the calling thread sums y where it lies.
  * A piece is computed by the task that changes its state from FREE to its own number; no other touches its y.
  */
 
