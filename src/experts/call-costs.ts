@@ -84,7 +84,7 @@ export function workMs({ batchMs, rowMs }: CallCosts, { batches, rows }: Omit<Ca
 export function expectedOf(costs: CallCosts, call: CallRows, mostHereMs: number): Record<Way, number> {
   const { lanes } = costs;
   const goes = (rows: number) => workMs(costs, { batches: 1, rows }) <= mostHereMs;
-  // A batch that is larger than the part of a lane is split, and so is one of many pieces.
+  // A batch that is larger than the part of a lane is split, and one of many pieces into some of half as many rows again at most.
   const largest = Math.min(call.most, Math.ceil(call.rows / lanes), 1.5 * pieceRowsOf(costs));
   const joins = lanes > 1 && goes(largest);
   return {
