@@ -17,15 +17,25 @@ export async function startServer(
   server: ServerOptions = {},
 ): Promise<ServerChild> {
   const child = new Child<ServerProcess>(new URL('./server-process.js', import.meta.url), node);
-  const url = await child.ask('open', { folder, model, server });
+  const url = await orEnded(child, child.ask('open', { folder, model, server }));
   return Object.assign(child, { url });
 }
 
 /** The engine alone in a process of its own. */
 export async function startEngine({ package: folder, model }: Omit<Opened, 'node'>): Promise<EngineChild> {
   const child = new Child<EngineProcess>(new URL('./engine-process.js', import.meta.url));
-  await child.ask('open', { folder, model });
+  await orEnded(child, child.ask('open', { folder, model }));
   return child;
+}
+
+/** What a program answers; where that is an error, it is ended: it would keep this process alive. */
+async function orEnded<T>(child: AsyncDisposable, asked: Promise<T>): Promise<T> {
+  try {
+    return await asked;
+  } catch (error) {
+    await child[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 export function startLoad(): LoadChild {

@@ -31,6 +31,12 @@ describe('bench server', () => {
     expect(tablesOf(report).map(({ title }) => title)).toEqual(['2 clients', 'Targets']);
   });
 
+  it('ends where the engine cannot be opened', { timeout: 30_000 }, async () => {
+    const model = { backend: 'processes', devices: ['cuda:9'] } as const;
+    await expect(benchServer({ ...SETTINGS, model })).rejects.toThrow('cuda:9');
+    await expect.poll(() => process.getActiveResourcesInfo()).not.toContain('ProcessWrap');
+  });
+
   it('ends when it is told to', async () => {
     const signal = AbortSignal.abort(new Error('enough'));
     await expect(benchServer(SETTINGS, { signal })).rejects.toThrow('enough');
