@@ -132,30 +132,38 @@ export interface LaneLoads {
 /**
  * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together. Among
  * lanes that are idle and about as fast each expert has a home, where its weights are more likely in the cache from call
- * to call; what brings the end of the last lane forward moves to others. Among lanes that differ each batch goes to the
- * one that ends first with it, the longest first (Graham 1969). Then rows of the largest batches move from the lane that
- * ends last to the one that ends first. The same arguments give the same pieces.
+ * to call; what brings the end of the last lane forward moves to others. Among lanes that differ, or where that leaves
+ * them uneven, each batch goes to the one that ends first with it, the longest first (Graham 1969). Either way the last
+ * end is at most 4/3 of the best without splitting, where every lane holds every expert and all are as fast. Then rows of
+ * the largest batches move from the lane that ends last to the one that ends first. The same arguments give the same pieces.
  */
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
   placement: Placement,
   { busy = [], paces = [], pieceRows = Number.POSITIVE_INFINITY }: LaneLoads = {},
 ): Piece[][] {
-  const lanes: Lane[] = Array.from({ length: placement.lanes }, (_, i) => ({
-    cost: busy[i] ?? 0,
-    pace: paces[i] ?? 1,
-    pieces: [],
-  }));
+  const newLanes = (): Lane[] =>
+    Array.from({ length: placement.lanes }, (_, i) => ({
+      cost: busy[i] ?? 0,
+      pace: paces[i] ?? 1,
+      pieces: [],
+    }));
   const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, pieceRows, batch));
   const replicas = ({ batch }: Piece) => placement.replicas[batches[batch]!.expert]!;
+  pieces.sort((a, b) => b.rows - a.rows);
+  let lanes = newLanes();
   const alike = lanes.every(({ cost, pace }) => cost === 0 && Math.abs(pace - 1) < ALIKE);
-  for (const piece of pieces.sort((a, b) => b.rows - a.rows)) {
-    const own = replicas(piece);
-    const { expert } = batches[piece.batch]!;
-    const lane = alike ? own[expert % own.length]! : earliest(own, lanes, pieceCost(piece.rows));
-    give(lanes[lane]!, piece);
+  if (alike) {
+    for (const piece of pieces) {
+      const own = replicas(piece);
+      give(lanes[own[batches[piece.batch]!.expert % own.length]!]!, piece);
+    }
+    balance(lanes, replicas);
   }
-  if (alike) balance(lanes, replicas);
+  if (!alike || isUneven(lanes, pieces)) {
+    lanes = newLanes();
+    for (const piece of pieces) give(lanes[earliest(replicas(piece), lanes, pieceCost(piece.rows))]!, piece);
+  }
   level(lanes, replicas);
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
@@ -180,11 +188,15 @@ function give(lane: Lane, piece: Piece): void {
   lane.cost += pieceCost(piece.rows);
 }
 
-/**
- * Moves pieces from the lane that ends last, each time the one that brings it and the lane that takes it to the earliest
- * end. Where every lane holds every expert and all are as fast, the last end is at most 2 - 2 / (lanes + 1) of the best
- * without splitting then (Finn and Horowitz 1979).
- */
+/** Whether a lane has more than 4/3 of the least that the fullest one can have: the mean, or the largest piece. */
+function isUneven(lanes: readonly Lane[], pieces: readonly Piece[]): boolean {
+  const costs = lanes.map(({ cost }) => cost);
+  const mean = costs.reduce((sum, cost) => sum + cost, 0) / lanes.length;
+  const largest = pieces.length > 0 ? pieceCost(pieces[0]!.rows) : 0;
+  return Math.max(...costs) > (4 / 3) * Math.max(mean, largest);
+}
+
+/** Moves pieces from the lane that ends last, each time the one that brings it and the lane that takes it to the earliest end. */
 function balance(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
   for (;;) {
     const full = lastOf(lanes);
