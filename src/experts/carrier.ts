@@ -18,6 +18,8 @@ export interface CarrierData {
   readonly files: readonly ExpertFile[];
   readonly residency: Residency;
   readonly hidden?: number;
+  /** Whether it stays awake for a while after its work; see `answerAll`. */
+  readonly lingers: boolean;
   readonly guard: GuardState;
 }
 
@@ -27,7 +29,7 @@ export interface OpenTask {
   readonly bell: Bell;
 }
 
-const { lane, experts: held, files, guard, ...options } = workerData as CarrierData;
+const { lane, experts: held, files, lingers, guard, ...options } = workerData as CarrierData;
 const places = new Map(held.map((expert, place) => [expert, place]));
 hold(guard, false);
 
@@ -40,7 +42,7 @@ export function open({ port, bell }: OpenTask): Promise<Answer<number>> {
     });
     // Once the answer is on its way.
     setImmediate(() => {
-      void answerAll(port, bell, (task: SentWork) =>
+      void answerAll({ port, bell, lingers }, (task: SentWork) =>
         answer(() => duringTask(guard, () => compute(experts, task))),
       );
     });

@@ -3,18 +3,23 @@ import { type Deferred, deferred } from './deferred.js';
 
 /*
  * Questions to a thread that sleeps while it has none. A bell in shared memory wakes it, in half of the time that an
- * event for it takes (60 us there and back, for two threads at once). Where the side that asks computes too and listens,
- * neither sleeps for a while: a thread that was asleep gets a core of its own only some time after it was woken.
+ * event for it takes (60 us there and back, for two threads at once). A thread with a core to itself stays awake for a
+ * while after it has answered: one that was asleep gets a core of its own only some time after it was woken, up to 4 ms.
  */
 
-/** Three int32 in shared memory. The numbers of questions and of answers wrap around. */
+/** Two int32 in shared memory. The numbers of questions and of answers wrap around. */
 export type Bell = Int32Array;
 
-const [ASKED, ANSWERED, LISTENS] = [0, 1, 2] as const;
-const WORDS = 3;
+const [ASKED, ANSWERED] = [0, 1] as const;
+const WORDS = 2;
 
-/** How long a thread stays awake for the next question where somebody listens: calls of a model follow each other by less. */
-const LINGER_MS = 0.5;
+/**
+ * How long a thread stays awake for the next question: a share of the time that its last answers took, for what lies
+ * between two calls of a layer grows with them; at least as long as lies between short ones, and never for long.
+ */
+const LINGER_SHARE = 1 / 4;
+const LEAST_LINGER_MS = 0.5;
+const MOST_LINGER_MS = 4;
 
 export function newBell(): Bell {
   return new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
@@ -51,11 +56,9 @@ export class Line<Question, Answer> {
 
   /**
    * A way to take the answers to all that was asked until now, as far as they come before a deadline (of
-   * `performance.now`): this thread stands still meanwhile. The other one stays awake for a while behind them, so it is
-   * for callers with a core for each.
+   * `performance.now`): this thread stands still meanwhile.
    */
   listen(): (deadline: number) => void {
-    Atomics.store(this.#bell, LISTENS, 1);
     const asked = Atomics.load(this.#bell, ASKED);
     const missing = () => ((asked - Atomics.load(this.#bell, ANSWERED)) | 0) > 0;
     return (deadline) => {
@@ -77,25 +80,32 @@ export class Line<Question, Answer> {
   }
 }
 
-/** The thread that answers, from now on and until it ends: between questions it sleeps, and no event reaches it. */
+/**
+ * The thread that answers, from now on and until it ends: no event reaches it. Between questions it sleeps, after a while
+ * where it `lingers`; that is for threads that have a core each, for it takes one.
+ */
 export async function answerAll<Question, Answer>(
-  port: MessagePort,
-  bell: Bell,
+  { port, bell, lingers }: { readonly port: MessagePort; readonly bell: Bell; readonly lingers: boolean },
   answer: (question: Question) => Promise<Answer>,
 ): Promise<never> {
   for (;;) {
+    const began = performance.now();
     const asked = Atomics.load(bell, ASKED);
     for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
       port.postMessage(await answer(next.message));
       Atomics.add(bell, ANSWERED, 1);
     }
-    if (Atomics.exchange(bell, LISTENS, 0) === 1) stayAwake(bell, asked);
+    if (lingers) stayAwake(bell, { asked, tookMs: performance.now() - began });
     Atomics.wait(bell, ASKED, asked);
   }
 }
 
 /** Until it is asked again, but not for long. */
-function stayAwake(bell: Bell, asked: number): void {
-  const until = performance.now() + LINGER_MS;
+function stayAwake(
+  bell: Bell,
+  { asked, tookMs }: { readonly asked: number; readonly tookMs: number },
+): void {
+  const lingerMs = Math.min(MOST_LINGER_MS, Math.max(LEAST_LINGER_MS, LINGER_SHARE * tookMs));
+  const until = performance.now() + lingerMs;
   while (Atomics.load(bell, ASKED) === asked && performance.now() < until);
 }

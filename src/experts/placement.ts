@@ -132,10 +132,11 @@ export interface LaneLoads {
 /**
  * Spreads the batches of one layer call over the lanes that hold their experts, so that the lanes end together. Among
  * lanes that are idle and about as fast each expert has a home, where its weights are more likely in the cache from call
- * to call; what brings the end of the last lane forward moves to others. Among lanes that differ, or where that leaves
- * them uneven, each batch goes to the one that ends first with it, the longest first (Graham 1969). Either way the last
- * end is at most 4/3 of the best without splitting, where every lane holds every expert and all are as fast. Then rows of
- * the largest batches move from the lane that ends last to the one that ends first. The same arguments give the same pieces.
+ * to call; what brings the end of the last lane forward moves to others, or changes places with something smaller. Among
+ * lanes that differ, or where that leaves them uneven, each batch goes to the one that ends first with it, the longest
+ * first (Graham 1969). Either way the last end is at most 4/3 of the best without splitting, where every lane holds every
+ * expert and all are as fast. Then rows of the largest batches move from the lane that ends last to the one that ends
+ * first. The same arguments give the same pieces.
  */
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
@@ -196,27 +197,71 @@ function isUneven(lanes: readonly Lane[], pieces: readonly Piece[]): boolean {
   return Math.max(...costs) > (4 / 3) * Math.max(mean, largest);
 }
 
-/** Moves pieces from the lane that ends last, each time the one that brings it and the lane that takes it to the earliest end. */
+/** By how much an exchange must bring the end forward to be worth two experts away from home. */
+const EXCHANGE_GAIN = 0.01;
+
+/** A piece that goes from the lane that ends last to another, maybe for one of that lane's; `end` is when the later of the two ends then. */
+interface Move {
+  readonly piece: Piece;
+  readonly to: Lane;
+  readonly back?: Piece;
+  readonly end: number;
+}
+
+/** Moves pieces from the lane that ends last, or exchanges them for smaller ones, while that brings its end forward. */
 function balance(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
   for (;;) {
     const full = lastOf(lanes);
-    if (!full) return;
-    let best = endOf(full) / ROUNDING;
-    let at = -1;
-    let to: Lane = full;
-    for (let i = 0; i < full.pieces.length; i++) {
-      const piece: Piece = full.pieces[i]!;
-      const cost = pieceCost(piece.rows);
-      const other: Lane = lanes[earliest(replicas(piece), lanes, cost)]!;
-      const end = Math.max((full.cost - cost) * full.pace, (other.cost + cost) * other.pace);
-      if (other === full || end >= best) continue;
-      [best, at, to] = [end, i, other];
-    }
-    if (at < 0) return;
-    const [moved] = full.pieces.splice(at, 1);
-    full.cost -= pieceCost(moved!.rows);
-    give(to, moved!);
+    const move = full && (bestMove(full, lanes, replicas) ?? bestExchange(full, lanes, replicas));
+    if (!move) return;
+    const { piece, to, back } = move;
+    give(to, take(full, piece));
+    if (back) give(full, take(to, back));
   }
+}
+
+/** The move that brings the lane and the one that takes the piece to the earliest end, of those that bring it forward. */
+function bestMove(
+  full: Lane,
+  lanes: readonly Lane[],
+  replicas: (piece: Piece) => readonly number[],
+): Move | undefined {
+  let best: Move | undefined;
+  for (const piece of full.pieces) {
+    const cost = pieceCost(piece.rows);
+    const to = lanes[earliest(replicas(piece), lanes, cost)]!;
+    const end = Math.max((full.cost - cost) * full.pace, (to.cost + cost) * to.pace);
+    if (to !== full && end < (best?.end ?? endOf(full) / ROUNDING)) best = { piece, to, end };
+  }
+  return best;
+}
+
+/** The same for a piece and one of the lane that ends first of those that hold it, where the other lane holds that one too. */
+function bestExchange(
+  full: Lane,
+  lanes: readonly Lane[],
+  replicas: (piece: Piece) => readonly number[],
+): Move | undefined {
+  let best: Move | undefined;
+  const wanted = endOf(full) * (1 - EXCHANGE_GAIN);
+  for (const piece of full.pieces) {
+    const to = lanes[earliest(replicas(piece), lanes, 0)]!;
+    const together = (full.cost + to.cost) / (1 / full.pace + 1 / to.pace);
+    if (together >= wanted) continue;
+    for (const back of to.pieces) {
+      const rows = piece.rows - back.rows;
+      const end = Math.max((full.cost - rows) * full.pace, (to.cost + rows) * to.pace);
+      const gains = rows > 0 && end < (best?.end ?? wanted);
+      if (gains && replicas(back).some((lane) => lanes[lane] === full)) best = { piece, to, back, end };
+    }
+  }
+  return best;
+}
+
+function take(lane: Lane, piece: Piece): Piece {
+  lane.pieces.splice(lane.pieces.indexOf(piece), 1);
+  lane.cost -= pieceCost(piece.rows);
+  return piece;
 }
 
 /** The lane that ends last, of those that have pieces. */

@@ -55,9 +55,10 @@ export async function openThreadLanes(
   const { residency = 'packed', hidden } = options;
   const plan = planOf(files, options);
   const common = { residency, ...(hidden === undefined ? {} : { hidden }) };
-  const lanes = plan.map(
-    ({ experts }, lane) => new ThreadLane(lane, { ...common, experts, files: experts.map((e) => files[e]!) }),
-  );
+  const lanes = plan.map(({ experts }, lane) => {
+    const own = { experts, files: experts.map((e) => files[e]!), lingers: lingers(lane, plan.length) };
+    return new ThreadLane(lane, { ...common, ...own });
+  });
   const opened = await Promise.allSettled(lanes.map((lane) => lane.open()));
   const failed = opened.find((outcome) => outcome.status === 'rejected');
   const error = failed ? failed.reason : otherWidth(lanes, plan, files);
@@ -69,6 +70,12 @@ export async function openThreadLanes(
   const keys = files.map((_, expert) => expert);
   const info = { kind: 'threads', experts, hidden: lanes[0]!.hidden, residency } as const;
   return { generation: { lanes, placement: placementOf(plan, experts), keys }, info };
+}
+
+/** Whether a lane stays awake between calls: where there is a core for each, and one is left to the calling thread. */
+function lingers(lane: number, lanes: number): boolean {
+  const cores = availableParallelism();
+  return lanes <= cores && lane < cores - 1;
 }
 
 /** Throws TURNOUT_EXPERTS_INVALID and TURNOUT_OPTIONS_INVALID. */

@@ -6,10 +6,10 @@ import { Line, newBell } from '#turnout/experts/line.js';
 /** Answers numbers with their doubles, after as many milliseconds as `pauseMs` says. */
 const ANSWERING = `
   const { workerData } = require('node:worker_threads');
-  const { port, bell, line, pauseMs } = workerData;
+  const { port, bell, lingers, line, pauseMs } = workerData;
   const pause = new Int32Array(new SharedArrayBuffer(4));
   import(line).then(({ answerAll }) =>
-    answerAll(port, bell, async (n) => {
+    answerAll({ port, bell, lingers }, async (n) => {
       Atomics.wait(pause, 0, 0, pauseMs);
       return 2 * n;
     }),
@@ -20,11 +20,11 @@ const LONG_MS = 10_000;
 const workers: Worker[] = [];
 afterEach(() => Promise.all(workers.splice(0).map((worker) => worker.terminate())));
 
-async function lineTo(pauseMs: number): Promise<Line<number, number>> {
+async function lineTo(pauseMs: number, lingers = true): Promise<Line<number, number>> {
   const { port1, port2 } = new MessageChannel();
   const bell = newBell();
   const line = import.meta.resolve('#turnout/experts/line.js');
-  const workerData = { port: port2, bell, line, pauseMs };
+  const workerData = { port: port2, bell, lingers, line, pauseMs };
   const worker = new Worker(ANSWERING, { eval: true, workerData, transferList: [port2] });
   workers.push(worker);
   await once(worker, 'online');

@@ -51,6 +51,16 @@ describe('spread', () => {
     expect(spreadOver(experts(1, 2, 3, 5, 7))[0]).toContain(2);
   });
 
+  it('exchanges experts of two lanes where moving one would only change which of them is last', () => {
+    const rows = [10, 16, 12, 18, 14, 20, 16, 22];
+    const of = spread(batchesOf(rows), everywhere(8, 2));
+    expect(of.map((lane) => lane.length)).toEqual([4, 4]);
+    const [first, second] = costs(of);
+    expect(Math.abs(first! - second!)).toBeLessThanOrEqual(2);
+    const alone = { lanes: 2, replicas: rows.map((_, expert) => [expert % 2]) };
+    expect(costs(spread(batchesOf(rows), alone))).toEqual([52, 76].map((n) => n + 4 * pieceCost(0)));
+  });
+
   it('makes equal pieces of large batches where pieces are to be of so many rows', () => {
     const sizes = (rows: number, pieceRows: number) =>
       spread(batchesOf([rows]), everywhere(1, 1), { pieceRows })
