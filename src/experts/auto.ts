@@ -11,7 +11,7 @@ import type {
 } from './backend.js';
 import { wholeBatch } from './batches.js';
 import { CallChooser } from './call-chooser.js';
-import { type CallCosts, type CallRows, costsOf, pieceRowsOf } from './call-costs.js';
+import { type CallCosts, type CallRows, callRowsOf, costsOf } from './call-costs.js';
 import { joinedBy } from './here-lane.js';
 import { openInline } from './inline.js';
 import { LanesBackend } from './lanes-backend.js';
@@ -57,13 +57,13 @@ export async function openAuto(
     if ((await bytesOf(files)) > MOST_COPIED_SHARE * memoryBytes()) return new AutoBackend(threads);
     const inline = await openInline(files, { residency, hidden });
     try {
-      const ways = (shares: { readonly pieceRows?: number } = {}): Backends => ({
+      const ways = (shares: { readonly callRows?: number } = {}): Backends => ({
         inline,
         joined: new LanesBackend(joinedBy(inline, generation), { ...info, ...shares, kind: 'auto' }),
         threads: new LanesBackend(generation, { ...info, ...shares }),
       });
       const costs = await measured(ways());
-      const chosen = ways({ pieceRows: pieceRowsOf(costs) });
+      const chosen = ways({ callRows: callRowsOf(costs) });
       return new AutoBackend(chosen.threads, { ...chosen, chooser: new CallChooser(costs, MOST_HERE_MS) });
     } catch (error) {
       await inline.close();

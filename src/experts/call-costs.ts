@@ -1,3 +1,5 @@
+import { pieceRowsOf } from './placement.js';
+
 /** What calls of some experts take, in milliseconds, in this thread and in ways that share them. */
 export interface CallCosts {
   readonly lanes: number;
@@ -49,17 +51,12 @@ export function costsOf({ lanes, batches, rows, here, ...shared }: CallTimes): C
   return { lanes, rowMs, batchMs, joined: costs(shared.joined), threads: costs(shared.threads) };
 }
 
-/** What a call takes besides its rows is to be at most one of so many parts of a piece. */
-const PIECE_PARTS = 16;
-/** Fewer rows than this take longer each. */
-const LEAST_PIECE = 64;
+/** Rows that cost nothing are noise: so many of them cost more than any call. */
+const MOST_CALL_ROWS = 1024;
 
-/**
- * Rows of the pieces that batches of many are split into. Lanes share them more evenly, and what an expert has between
- * its products stays in the cache: 256 rows of an int4 expert of 2048 x 2048 take 6 % longer in one piece than in four.
- */
-export function pieceRowsOf({ batchMs, rowMs }: Pick<CallCosts, 'batchMs' | 'rowMs'>): number {
-  return Math.max(LEAST_PIECE, Math.round((PIECE_PARTS * batchMs) / rowMs));
+/** What a call takes besides its rows, in rows. */
+export function callRowsOf({ batchMs, rowMs }: Pick<CallCosts, 'batchMs' | 'rowMs'>): number {
+  return Math.min(MOST_CALL_ROWS, batchMs / rowMs);
 }
 
 /** Batches of a call, their rows, and those of the largest one. */
@@ -85,7 +82,7 @@ export function expectedOf(costs: CallCosts, call: CallRows, mostHereMs: number)
   const { lanes } = costs;
   const goes = (rows: number) => workMs(costs, { batches: 1, rows }) <= mostHereMs;
   // A batch that is larger than the part of a lane is split, and one of many pieces into some of half as many rows again at most.
-  const largest = Math.min(call.most, Math.ceil(call.rows / lanes), 1.5 * pieceRowsOf(costs));
+  const largest = Math.min(call.most, Math.ceil(call.rows / lanes), 1.5 * pieceRowsOf(callRowsOf(costs)));
   const joins = lanes > 1 && goes(largest);
   return {
     inline: goes(call.most) ? workMs(costs, call) : Number.POSITIVE_INFINITY,

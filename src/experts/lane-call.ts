@@ -22,7 +22,7 @@ export interface LaneCallParts {
   readonly busy: WeakMap<Lane, number>;
   readonly paces: Paces;
   /** See `LaneLoads`. */
-  readonly pieceRows: number | undefined;
+  readonly callRows: number | undefined;
   readonly stop: StopFlag | undefined;
   /** Whether the call goes on without experts that cannot be had. */
   readonly drops: boolean;
@@ -124,11 +124,11 @@ export class LaneCall {
   }
 
   async #runTask(index: number, own: readonly number[], tries: number): Promise<void> {
-    const { generation, busy, stop } = this.#parts;
+    const { generation, busy, callRows, stop } = this.#parts;
     const lane = generation.lanes[index]!;
     const task = ++this.#tasks;
     const work = { call: this.#shared, task, pieces: [...own, ...this.#others(index)], own: own.length };
-    const cost = own.reduce((sum, i) => sum + pieceCost(this.#pieces[i]!.rows), 0);
+    const cost = own.reduce((sum, i) => sum + pieceCost(this.#pieces[i]!.rows, callRows), 0);
     busy.set(lane, (busy.get(lane) ?? 0) + cost);
     this.#open++;
     let result: LaneResult | LaneLoss;
@@ -147,7 +147,7 @@ export class LaneCall {
       return this.#again([...left, ...this.#shared.release(task)], result, tries);
     }
     const { batches, rows, computeMs } = result;
-    this.#shares.push({ lane, cost: workCost(batches, rows), ms: computeMs });
+    this.#shares.push({ lane, cost: workCost(batches, rows, callRows), ms: computeMs });
   }
 
   /** Pieces that a lane may take off others, those that come last first. */
@@ -164,7 +164,7 @@ export class LaneCall {
 
   /** Has what a dead lane left computed by others, or by the one that takes its place: experts are pure. */
   async #again(left: readonly number[], { died }: LaneLoss, tries: number): Promise<void> {
-    const { generation, batches, stop, drops } = this.#parts;
+    const { generation, batches, callRows, stop, drops } = this.#parts;
     const gone = isStopped(stop) || tries >= MAX_TRIES;
     const costs = generation.lanes.map((lane) => this.#parts.busy.get(lane) ?? 0);
     const retried: number[] = [];
@@ -175,7 +175,7 @@ export class LaneCall {
       if (lanes.length === 0 && !drops) throw lostError(expert, tries, died);
       if (lanes.length === 0) continue;
       piece.lane = lanes.reduce((best, lane) => (costs[lane]! < costs[best]! ? lane : best));
-      costs[piece.lane]! += pieceCost(piece.rows);
+      costs[piece.lane]! += pieceCost(piece.rows, callRows);
       retried.push(i);
     }
     await this.#send(retried, tries + 1);
@@ -200,7 +200,7 @@ export class LaneCall {
 type HomePiece = Piece & { lane: number };
 
 /** Spreads over the lanes that can compute soonest, among those that hold each expert. */
-function piecesOf({ batches, generation, busy, paces, pieceRows }: LaneCallParts): HomePiece[] {
+function piecesOf({ batches, generation, busy, paces, callRows }: LaneCallParts): HomePiece[] {
   const { lanes, placement } = generation;
   const replicas = [...placement.replicas];
   for (const { expert } of batches) {
@@ -211,7 +211,7 @@ function piecesOf({ batches, generation, busy, paces, pieceRows }: LaneCallParts
   const loads = {
     busy: lanes.map((lane) => busy.get(lane) ?? 0),
     paces: lanes.map((lane) => paces.of(lane)),
-    pieceRows,
+    callRows,
   };
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
   // Field by field: an object spread takes as long as all the rest of this.

@@ -23,7 +23,7 @@ export interface LanesInfo {
   /** What becomes of a call where an expert cannot be had on any lane; `fail` where left out. */
   readonly onLostExpert?: 'fail' | 'drop';
   /** See `LaneLoads`. */
-  readonly pieceRows?: number;
+  readonly callRows?: number;
 }
 
 /** A backend over lanes: each call is shared out to them, one message a lane; see `LaneCall`. */
@@ -33,7 +33,7 @@ export class LanesBackend implements ExpertBackend {
   readonly hidden: number;
   readonly residency: Residency;
   readonly #drops: boolean;
-  readonly #pieceRows: number | undefined;
+  readonly #callRows: number | undefined;
   readonly #busy = new WeakMap<Lane, number>();
   readonly #paces = new Paces();
   readonly #memory: MemoryPool;
@@ -48,7 +48,7 @@ export class LanesBackend implements ExpertBackend {
     this.hidden = info.hidden;
     this.residency = info.residency;
     this.#drops = info.onLostExpert === 'drop';
-    this.#pieceRows = info.pieceRows;
+    this.#callRows = info.callRows;
     this.#memory = new MemoryPool();
     this.#calls = new CallGate(`the ${info.kind} backend`);
     this.#current = { generation, calls: new CallGate('a generation') };
@@ -86,7 +86,7 @@ export class LanesBackend implements ExpertBackend {
           hidden,
           busy: this.#busy,
           paces: this.#paces,
-          pieceRows: this.#pieceRows,
+          callRows: this.#callRows,
           drops: this.#drops,
         };
         return this.#runAll({ ...common, stop, late: patience?.over }, options.lend === true);

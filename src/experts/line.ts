@@ -101,10 +101,7 @@ export async function answerAll<Question, Answer>(
 }
 
 /** Until it is asked again, but not for long. */
-function stayAwake(
-  bell: Bell,
-  { asked, tookMs }: { readonly asked: number; readonly tookMs: number },
-): void {
+function stayAwake(bell: Bell, { asked, tookMs }: { readonly asked: number; readonly tookMs: number }): void {
   const lingerMs = Math.min(MOST_LINGER_MS, Math.max(LEAST_LINGER_MS, LINGER_SHARE * tookMs));
   const until = performance.now() + lingerMs;
   while (Atomics.load(bell, ASKED) === asked && performance.now() < until);

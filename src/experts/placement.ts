@@ -82,11 +82,11 @@ export interface Piece {
 }
 
 /**
- * What an expert call costs besides its rows, in rows: the time to read its weights once. Measured on a core that reads
+ * What an expert call costs besides its rows, in rows, where nobody has measured it: the time to read its weights once. On a core that reads
  * 22 GB/s and computes 240 GFLOP/s: 4 bytes a weight against 2 operations a weight and row, so about 22 (a relu expert
  * of 1024 x 2048 takes 0.9 ms + 0.035 ms a row from 16 rows on). A core with half the arithmetic has half of it.
  */
-const CALL_COST = 20;
+const CALL_ROWS = 20;
 /** Fewest rows worth a call of their own when a batch is split. Mapped experts need at least 2 to keep their bits. */
 const MIN_PIECE = 16;
 
@@ -102,14 +102,32 @@ const ALIKE = 0.25;
 /** Lanes that all end together must not all end later by the last digit. */
 const ROUNDING = 1 + 1e-9;
 
-/** Cost of n rows of one expert on a lane, in rows. */
-export function pieceCost(rows: number): number {
-  return workCost(1, rows);
+/** Cost of n rows of one expert on a lane, in rows; `callRows` as in `LaneLoads`. */
+export function pieceCost(rows: number, callRows?: number): number {
+  return workCost(1, rows, callRows);
 }
 
 /** Cost of several batches and all their rows, in rows. */
-export function workCost(batches: number, rows: number): number {
-  return batches * CALL_COST + rows;
+export function workCost(batches: number, rows: number, callRows = CALL_ROWS): number {
+  return batches * callRows + rows;
+}
+
+/** What a call costs besides its rows is to be at most one of so many parts of a piece. */
+const PIECE_PARTS = 16;
+/** Fewer rows than this take longer each. */
+const LEAST_PIECE = 64;
+
+/**
+ * Rows of the pieces that batches of many are split into. Lanes share them more evenly, and what an expert has between
+ * its products stays in the cache: 256 rows of an int4 expert of 2048 x 2048 take 6 % longer in one piece than in four.
+ */
+export function pieceRowsOf(callRows: number): number {
+  return Math.max(LEAST_PIECE, Math.round(PIECE_PARTS * callRows));
+}
+
+interface Part extends Piece {
+  /** In rows, its call included. */
+  readonly cost: number;
 }
 
 interface Lane {
@@ -117,16 +135,22 @@ interface Lane {
   cost: number;
   /** What one row takes on this lane, as a multiple of what it takes on another. */
   readonly pace: number;
-  readonly pieces: Piece[];
+  readonly pieces: Part[];
 }
+
+/** The lanes that may have a part. */
+type Replicas = (part: Part) => readonly number[];
 
 export interface LaneLoads {
   /** [lanes] cost that lanes have ahead of them already; none where left out. */
   readonly busy?: readonly number[];
   /** [lanes] what a row takes on each lane, in any unit: of devices that differ, or a core that others use too. */
   readonly paces?: readonly number[];
-  /** Batches of many rows become pieces of about so many; only as lanes need it where left out. */
-  readonly pieceRows?: number | undefined;
+  /**
+   * What an expert call takes besides its rows, in rows, as it was measured; then batches of many rows become pieces, and
+   * only as lanes need it where left out.
+   */
+  readonly callRows?: number | undefined;
 }
 
 /**
@@ -141,7 +165,7 @@ export interface LaneLoads {
 export function spread(
   batches: readonly { readonly expert: number; readonly rows: number }[],
   placement: Placement,
-  { busy = [], paces = [], pieceRows = Number.POSITIVE_INFINITY }: LaneLoads = {},
+  { busy = [], paces = [], callRows }: LaneLoads = {},
 ): Piece[][] {
   const newLanes = (): Lane[] =>
     Array.from({ length: placement.lanes }, (_, i) => ({
@@ -149,8 +173,8 @@ export function spread(
       pace: paces[i] ?? 1,
       pieces: [],
     }));
-  const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, pieceRows, batch));
-  const replicas = ({ batch }: Piece) => placement.replicas[batches[batch]!.expert]!;
+  const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, batch, callRows));
+  const replicas: Replicas = ({ batch }) => placement.replicas[batches[batch]!.expert]!;
   pieces.sort((a, b) => b.rows - a.rows);
   let lanes = newLanes();
   const alike = lanes.every(({ cost, pace }) => cost === 0 && Math.abs(pace - 1) < ALIKE);
@@ -163,20 +187,24 @@ export function spread(
   }
   if (!alike || isUneven(lanes, pieces)) {
     lanes = newLanes();
-    for (const piece of pieces) give(lanes[earliest(replicas(piece), lanes, pieceCost(piece.rows))]!, piece);
+    for (const piece of pieces) give(lanes[earliest(replicas(piece), lanes, piece.cost)]!, piece);
   }
-  level(lanes, replicas);
-  return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
+  level(lanes, replicas, callRows);
+  return lanes.map(({ pieces }) =>
+    pieces
+      .sort((a, b) => a.batch - b.batch || a.start - b.start)
+      .map(({ batch, start, rows }) => ({ batch, start, rows })),
+  );
 }
 
-/** A batch in equal parts of about `pieceRows`. */
-function partsOf(rows: number, pieceRows: number, batch: number): Piece[] {
-  const count = Math.max(1, Math.round(rows / pieceRows));
-  if (count === 1) return [{ batch, start: 0, rows }];
+/** A batch in equal parts, as large as pieces are to be. */
+function partsOf(rows: number, batch: number, callRows: number | undefined): Part[] {
+  const count = callRows === undefined ? 1 : Math.max(1, Math.round(rows / pieceRowsOf(callRows)));
   const startOf = (i: number) => (i === count ? rows : ROW_TILE * Math.floor((i * rows) / count / ROW_TILE));
   return Array.from({ length: count }, (_, i) => {
     const start = startOf(i);
-    return { batch, start, rows: startOf(i + 1) - start };
+    const size = startOf(i + 1) - start;
+    return { batch, start, rows: size, cost: pieceCost(size, callRows) };
   });
 }
 
@@ -184,16 +212,22 @@ function endOf({ cost, pace }: Lane): number {
   return cost * pace;
 }
 
-function give(lane: Lane, piece: Piece): void {
+function give(lane: Lane, piece: Part): void {
   lane.pieces.push(piece);
-  lane.cost += pieceCost(piece.rows);
+  lane.cost += piece.cost;
+}
+
+function take(lane: Lane, piece: Part): Part {
+  lane.pieces.splice(lane.pieces.indexOf(piece), 1);
+  lane.cost -= piece.cost;
+  return piece;
 }
 
 /** Whether a lane has more than 4/3 of the least that the fullest one can have: the mean, or the largest piece. */
-function isUneven(lanes: readonly Lane[], pieces: readonly Piece[]): boolean {
+function isUneven(lanes: readonly Lane[], pieces: readonly Part[]): boolean {
   const costs = lanes.map(({ cost }) => cost);
   const mean = costs.reduce((sum, cost) => sum + cost, 0) / lanes.length;
-  const largest = pieces.length > 0 ? pieceCost(pieces[0]!.rows) : 0;
+  const largest = pieces[0]?.cost ?? 0;
   return Math.max(...costs) > (4 / 3) * Math.max(mean, largest);
 }
 
@@ -202,14 +236,14 @@ const EXCHANGE_GAIN = 0.01;
 
 /** A piece that goes from the lane that ends last to another, maybe for one of that lane's; `end` is when the later of the two ends then. */
 interface Move {
-  readonly piece: Piece;
+  readonly piece: Part;
   readonly to: Lane;
-  readonly back?: Piece;
+  readonly back?: Part;
   readonly end: number;
 }
 
 /** Moves pieces from the lane that ends last, or exchanges them for smaller ones, while that brings its end forward. */
-function balance(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
+function balance(lanes: readonly Lane[], replicas: Replicas): void {
   for (;;) {
     const full = lastOf(lanes);
     const move = full && (bestMove(full, lanes, replicas) ?? bestExchange(full, lanes, replicas));
@@ -221,14 +255,10 @@ function balance(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): 
 }
 
 /** The move that brings the lane and the one that takes the piece to the earliest end, of those that bring it forward. */
-function bestMove(
-  full: Lane,
-  lanes: readonly Lane[],
-  replicas: (piece: Piece) => readonly number[],
-): Move | undefined {
+function bestMove(full: Lane, lanes: readonly Lane[], replicas: Replicas): Move | undefined {
   let best: Move | undefined;
   for (const piece of full.pieces) {
-    const cost = pieceCost(piece.rows);
+    const { cost } = piece;
     const to = lanes[earliest(replicas(piece), lanes, cost)]!;
     const end = Math.max((full.cost - cost) * full.pace, (to.cost + cost) * to.pace);
     if (to !== full && end < (best?.end ?? endOf(full) / ROUNDING)) best = { piece, to, end };
@@ -237,11 +267,7 @@ function bestMove(
 }
 
 /** The same for a piece and one of the lane that ends first of those that hold it, where the other lane holds that one too. */
-function bestExchange(
-  full: Lane,
-  lanes: readonly Lane[],
-  replicas: (piece: Piece) => readonly number[],
-): Move | undefined {
+function bestExchange(full: Lane, lanes: readonly Lane[], replicas: Replicas): Move | undefined {
   let best: Move | undefined;
   const wanted = endOf(full) * (1 - EXCHANGE_GAIN);
   for (const piece of full.pieces) {
@@ -249,19 +275,13 @@ function bestExchange(
     const together = (full.cost + to.cost) / (1 / full.pace + 1 / to.pace);
     if (together >= wanted) continue;
     for (const back of to.pieces) {
-      const rows = piece.rows - back.rows;
-      const end = Math.max((full.cost - rows) * full.pace, (to.cost + rows) * to.pace);
-      const gains = rows > 0 && end < (best?.end ?? wanted);
+      const cost = piece.cost - back.cost;
+      const end = Math.max((full.cost - cost) * full.pace, (to.cost + cost) * to.pace);
+      const gains = cost > 0 && end < (best?.end ?? wanted);
       if (gains && replicas(back).some((lane) => lanes[lane] === full)) best = { piece, to, back, end };
     }
   }
   return best;
-}
-
-function take(lane: Lane, piece: Piece): Piece {
-  lane.pieces.splice(lane.pieces.indexOf(piece), 1);
-  lane.cost -= pieceCost(piece.rows);
-  return piece;
 }
 
 /** The lane that ends last, of those that have pieces. */
@@ -273,25 +293,25 @@ function lastOf(lanes: readonly Lane[]): Lane | undefined {
 }
 
 /** Moves rows from the lane that ends last to the one that ends first, while a piece worth a call brings one of them to the target. */
-function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): void {
+function level(lanes: readonly Lane[], replicas: Replicas, callRows = CALL_ROWS): void {
   // Most moves bring a lane to the target, so few more are needed than there are lanes.
   for (let moves = 0; moves < 2 * lanes.length; moves++) {
-    const target = commonEnd(lanes);
+    const target = commonEnd(lanes, callRows);
     const full = lastOf(lanes);
     const [piece] = full?.pieces.toSorted((a, b) => b.rows - a.rows || a.batch - b.batch) ?? [];
     if (!full || piece === undefined) return;
     const light = lanes[earliest(replicas(piece), lanes, 0)]!;
     const tooMany = (endOf(full) - target) / full.pace;
-    const room = (target - endOf(light)) / light.pace - CALL_COST;
+    const room = (target - endOf(light)) / light.pace - callRows;
     const wanted = Math.min(Math.max(Math.floor(Math.min(tooMany, room)), MIN_PIECE), piece.rows - MIN_PIECE);
     const whole = ROW_TILE * Math.ceil((piece.rows - wanted) / ROW_TILE);
     const kept = piece.rows - whole < MIN_PIECE ? whole - ROW_TILE : whole;
     const rows = piece.rows - kept;
-    const worthwhile = (light.cost + CALL_COST + rows) * light.pace <= (full.cost - rows) * full.pace;
+    const worthwhile = (light.cost + callRows + rows) * light.pace <= (full.cost - rows) * full.pace;
     if (!worthwhile || rows < MIN_PIECE) return;
-    full.pieces[full.pieces.indexOf(piece)] = { ...piece, rows: kept };
-    full.cost -= rows;
-    give(light, { batch: piece.batch, start: piece.start + kept, rows });
+    const { batch, start } = take(full, piece);
+    give(full, { batch, start, rows: kept, cost: pieceCost(kept, callRows) });
+    give(light, { batch, start: start + kept, rows, cost: pieceCost(rows, callRows) });
   }
 }
 
@@ -299,13 +319,13 @@ function level(lanes: Lane[], replicas: (piece: Piece) => readonly number[]): vo
  * When the lanes end if they end together: with as many rows each as they are fast, and the calls that filling the light
  * ones adds. Lanes that end later with what they have from other calls do not count.
  */
-function commonEnd(lanes: readonly Lane[]): number {
+function commonEnd(lanes: readonly Lane[], callRows: number): number {
   const rate = lanes.reduce((sum, { pace }) => sum + 1 / pace, 0);
   const together = lanes.reduce((sum, { cost }) => sum + cost, 0) / rate;
   const counted = lanes.filter((lane) => endOf(lane) <= together * ROUNDING || lane.pieces.length > 0);
-  if (counted.length < lanes.length) return commonEnd(counted);
-  const light = lanes.filter(({ cost, pace }) => (cost + CALL_COST + MIN_PIECE) * pace <= together).length;
-  return together + (light * CALL_COST) / rate;
+  if (counted.length < lanes.length) return commonEnd(counted, callRows);
+  const light = lanes.filter(({ cost, pace }) => (cost + callRows + MIN_PIECE) * pace <= together).length;
+  return together + (light * callRows) / rate;
 }
 
 /** The candidate that ends first with `cost` more; the first of those that do. */

@@ -3,10 +3,11 @@ import { openAuto } from '#turnout/experts/auto.js';
 import type { ExpertBackend, ExpertFile, Residency } from '#turnout/experts/backend.js';
 import { wholeBatch } from '#turnout/experts/batches.js';
 import { CallChooser } from '#turnout/experts/call-chooser.js';
-import { type CallCosts, costsOf, expectedOf, pieceRowsOf, type Way } from '#turnout/experts/call-costs.js';
+import { type CallCosts, callRowsOf, costsOf, expectedOf, type Way } from '#turnout/experts/call-costs.js';
 import { joinedBy } from '#turnout/experts/here-lane.js';
 import { openInline } from '#turnout/experts/inline.js';
 import { LanesBackend } from '#turnout/experts/lanes-backend.js';
+import { pieceRowsOf } from '#turnout/experts/placement.js';
 import { openThreadLanes } from '#turnout/experts/threads.js';
 import { backendContract } from '../contracts/backend.contract.js';
 import { type TemporaryExperts, temporaryExperts } from '../support/experts.js';
@@ -127,9 +128,13 @@ describe('the costs of calls', () => {
 
 describe('the rows of a piece', () => {
   it('take sixteen times as long as its call, and are never so few that each takes longer', () => {
-    expect(pieceRowsOf({ batchMs: 1, rowMs: 0.05 })).toBe(320);
-    expect(pieceRowsOf({ batchMs: 0.1, rowMs: 0.05 })).toBe(64);
-    expect(pieceRowsOf({ batchMs: 0.1, rowMs: 0 })).toBe(Number.POSITIVE_INFINITY);
+    const pieceRows = (batchMs: number, rowMs: number) => pieceRowsOf(callRowsOf({ batchMs, rowMs }));
+    expect(pieceRows(1, 0.05)).toBe(320);
+    expect(pieceRows(0.1, 0.05)).toBe(64);
+  });
+
+  it('are many where rows seem to cost nothing', () => {
+    expect(callRowsOf({ batchMs: 0.1, rowMs: 0 })).toBe(1024);
   });
 
   it('bound the piece that this thread would compute', () => {

@@ -61,22 +61,33 @@ describe('spread', () => {
     expect(costs(spread(batchesOf(rows), alone))).toEqual([52, 76].map((n) => n + 4 * pieceCost(0)));
   });
 
-  it('makes equal pieces of large batches where pieces are to be of so many rows', () => {
-    const sizes = (rows: number, pieceRows: number) =>
-      spread(batchesOf([rows]), everywhere(1, 1), { pieceRows })
+  it('makes equal pieces of large batches where it is known what a call takes', () => {
+    const sizes = (rows: number, callRows?: number) =>
+      spread(batchesOf([rows]), everywhere(1, 1), { callRows })
         .flat()
         .map((piece) => piece.rows)
         .sort((a, b) => a - b);
-    expect(sizes(256, 64)).toEqual([64, 64, 64, 64]);
-    expect(sizes(300, 64)).toEqual([60, 60, 60, 60, 60]);
-    expect(sizes(180, 64)).toEqual([60, 60, 60]);
+    expect(sizes(256, 4)).toEqual([64, 64, 64, 64]);
+    expect(sizes(300, 1)).toEqual([60, 60, 60, 60, 60]);
+    expect(sizes(300, 10)).toEqual([150, 150]);
+    expect(sizes(180, 4)).toEqual([60, 60, 60]);
+    expect(sizes(2000)).toEqual([2000]);
+  });
+
+  it('counts what a call takes as it was measured', () => {
+    const rows = [30, ...Array.from({ length: 10 }, () => 1)];
+    const callsOf = (callRows?: number) =>
+      spread(batchesOf(rows), everywhere(11, 2), { callRows }).map((lane) => lane.length);
+    expect(callsOf()).toEqual([5, 6]);
+    expect(callsOf(20)).toEqual([5, 6]);
+    expect(callsOf(2)).toEqual([1, 10]);
   });
 
   it('hands out every row once, in pieces worth a call', () => {
-    const pieceRows = fc.constantFrom(undefined, 64, 320);
+    const callRows = fc.constantFrom(undefined, 0.5, 4, 20);
     fc.assert(
-      fc.property(anyBatches, fc.integer({ min: 1, max: 9 }), pieceRows, (batches, lanes, pieceRows) => {
-        const pieces = spread(batches, everywhere(batches.length, lanes), { pieceRows }).flat();
+      fc.property(anyBatches, fc.integer({ min: 1, max: 9 }), callRows, (batches, lanes, callRows) => {
+        const pieces = spread(batches, everywhere(batches.length, lanes), { callRows }).flat();
         for (const [i, { rows }] of batches.entries()) {
           const own = pieces.filter(({ batch }) => batch === i).sort((a, b) => a.start - b.start);
           let next = 0;
@@ -99,7 +110,14 @@ describe('spread', () => {
         fc.integer({ min: 2, max: 3 }),
         (rows, lanes) => {
           const loads = costs(spread(batchesOf(rows), everywhere(rows.length, lanes)));
-          expect(Math.max(...loads)).toBeLessThanOrEqual((best(rows.map(pieceCost), lanes) * 4) / 3);
+          expect(Math.max(...loads)).toBeLessThanOrEqual(
+            (best(
+              rows.map((n) => pieceCost(n)),
+              lanes,
+            ) *
+              4) /
+              3,
+          );
         },
       ),
     );
