@@ -36,7 +36,8 @@ const PAUSE_MS = 20;
 
 /**
  * Times the contenders in turns, `rounds` times each, after one untimed turn: what disturbs the machine disturbs all of
- * them. Each turn repeats a short run. The order changes from round to round.
+ * them. Each turn repeats a short run, after one that is not timed: others have had the caches meanwhile, and threads
+ * have slept. The order changes from round to round.
  */
 export async function measure(
   contenders: readonly Contender[],
@@ -59,6 +60,7 @@ export async function measure(
       signal?.throwIfAborted();
       const contender = contenders[(i + round) % contenders.length]!;
       await sleep(PAUSE_MS);
+      await contender.run();
       ms.get(contender.name)!.push(await timed(contender, repeats.get(contender.name)!));
     }
   }

@@ -82,9 +82,9 @@ export interface Piece {
 }
 
 /**
- * What an expert call costs besides its rows, in rows, where nobody has measured it: the time to read its weights once. On a core that reads
- * 22 GB/s and computes 240 GFLOP/s: 4 bytes a weight against 2 operations a weight and row, so about 22 (a relu expert
- * of 1024 x 2048 takes 0.9 ms + 0.035 ms a row from 16 rows on). A core with half the arithmetic has half of it.
+ * What an expert call costs besides its rows, in rows, where nobody has measured it: the time to read its weights once.
+ * On a core that reads 22 GB/s and computes 240 GFLOP/s: 4 bytes a weight against 2 operations a weight and row, so about
+ * 22 (a relu expert of 1024 x 2048 takes 0.9 ms + 0.035 ms a row from 16 rows on). Half the arithmetic makes half of it.
  */
 const CALL_ROWS = 20;
 /** Fewest rows worth a call of their own when a batch is split. Mapped experts need at least 2 to keep their bits. */

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
 import { MessageChannel, Worker } from 'node:worker_threads';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { Line, newBell } from '#turnout/experts/line.js';
 
 /** Answers numbers with their doubles, after as many milliseconds as `pauseMs` says. */
@@ -20,15 +21,20 @@ const LONG_MS = 10_000;
 const workers: Worker[] = [];
 afterEach(() => Promise.all(workers.splice(0).map((worker) => worker.terminate())));
 
-async function lineTo(pauseMs: number, lingers = true): Promise<Line<number, number>> {
+async function lineTo(pauseMs: number): Promise<Line<number, number>> {
+  return (await openLine(pauseMs, true)).line;
+}
+
+async function openLine(pauseMs: number, lingers: boolean) {
   const { port1, port2 } = new MessageChannel();
   const bell = newBell();
-  const line = import.meta.resolve('#turnout/experts/line.js');
-  const workerData = { port: port2, bell, lingers, line, pauseMs };
+  const module = import.meta.resolve('#turnout/experts/line.js');
+  const workerData = { port: port2, bell, lingers, line: module, pauseMs };
   const worker = new Worker(ANSWERING, { eval: true, workerData, transferList: [port2] });
   workers.push(worker);
   await once(worker, 'online');
-  return new Line<number, number>(port1, bell, () => new Error('the line is broken'));
+  const line = new Line<number, number>(port1, bell, () => new Error('the line is broken'));
+  return { line, bell };
 }
 
 function within(ms: number): number {
@@ -80,4 +86,29 @@ test('a line that breaks fails what waits and what is asked later, and nobody wa
   expect(performance.now() - started).toBeLessThan(LONG_MS / 2);
   await expect(answer).rejects.toThrow('gone');
   await expect(line.ask(2)).rejects.toThrow('gone');
+});
+
+describe('after its answer', () => {
+  /** Milliseconds that the other thread was awake after each of some answers: nobody is there to be woken meanwhile. */
+  async function awakeMs(pauseMs: number, lingers: boolean): Promise<number[]> {
+    const { line, bell } = await openLine(pauseMs, lingers);
+    const awake: number[] = [];
+    for (let i = 0; i < 5; i++) {
+      const answer = line.ask(i);
+      line.listen()(within(LONG_MS));
+      const heard = performance.now();
+      while (Atomics.notify(bell, 0) === 0) await turn();
+      awake.push(performance.now() - heard);
+      await answer;
+    }
+    return awake;
+  }
+
+  test('a thread with a core to itself stays awake for a share of what it took, and then sleeps', async () => {
+    expect(Math.max(...(await awakeMs(12, true)))).toBeGreaterThan(2);
+  });
+
+  test('others sleep at once', async () => {
+    expect(Math.min(...(await awakeMs(12, false)))).toBeLessThan(2);
+  });
 });
