@@ -7,15 +7,18 @@ const WAYS = ['inline', 'joined', 'threads'] as const;
  * fill with the weights of those who compute now.
  */
 const RUN = 32;
-/** Weight of a run in what is learnt. */
+/** Weight of a run in what is learnt; the first one of a way tells all that is known of it. */
 const WEIGHT = 0.5;
-/** After the first runs one in so many tries another way. None is tried that takes so many times the best by the costs. */
+/** The first runs try each way, but for those that take so many times the best by the costs: others may have disturbed what they come from. */
+const MOST_FIRST = 3;
+/** Then one run in so many tries another way, if that takes no more than so many times the best by what is learnt. */
 const TRY_OF = 16;
 const MOST_TRIED = 1.5;
 /** For calls of more work costs decide alone: waking threads is little beside them, and a wrong way much. */
 const MOST_LEARNT_MS = 2;
 
-const NO_RATIOS: Readonly<Record<Way, number>> = { inline: 1, joined: 1, threads: 1 };
+/** What runs took beside what the costs say; as much until a way has been tried. */
+type Ratios = Partial<Record<Way, number>>;
 
 /** Calls of about the same length. */
 interface Size {
@@ -23,8 +26,7 @@ interface Size {
   /** Of the run under way, and what its calls took beside what the costs say. */
   way: Way;
   readings: number[];
-  /** What runs took beside what the costs say. */
-  readonly ratios: Record<Way, number>;
+  readonly ratios: Ratios;
 }
 
 /**
@@ -65,7 +67,7 @@ export class CallChooser {
       calls: 0,
       way: 'inline',
       readings: [],
-      ratios: { inline: 1, joined: 1, threads: 1 },
+      ratios: {},
     };
     this.#sizes.set(key, size);
     return size;
@@ -76,27 +78,27 @@ function beginRun(size: Size, expected: Readonly<Record<Way, number>>): void {
   const { readings, ratios } = size;
   // The median one: what others who use the machine add to single calls does not count.
   const median = readings.sort((a, b) => a - b)[readings.length >> 1];
-  if (median !== undefined) ratios[size.way] += WEIGHT * (median - ratios[size.way]);
+  if (median !== undefined) {
+    const before = ratios[size.way] ?? median;
+    ratios[size.way] = before + WEIGHT * (median - before);
+  }
   size.way = nextWay(size.calls / RUN, expected, ratios);
   size.readings = [];
 }
 
 /** Each way that may be the best in the first runs, the most likely one first; then what is the best, and now and then another. */
-function nextWay(
-  run: number,
-  expected: Readonly<Record<Way, number>>,
-  ratios: Readonly<Record<Way, number>>,
-): Way {
+function nextWay(run: number, expected: Readonly<Record<Way, number>>, ratios: Readonly<Ratios>): Way {
   const least = expected[bestOf(expected)];
-  const likely = WAYS.filter((way) => expected[way] <= MOST_TRIED * least);
+  const likely = WAYS.filter((way) => expected[way] <= MOST_FIRST * least);
   if (run < likely.length) return likely.toSorted((a, b) => expected[a] - expected[b])[run]!;
   const best = bestOf(expected, ratios);
-  const others = likely.filter((way) => way !== best);
+  const learnt = (way: Way) => expected[way] * (ratios[way] ?? 1);
+  const others = likely.filter((way) => way !== best && learnt(way) <= MOST_TRIED * learnt(best));
   const tries = run % TRY_OF === TRY_OF - 1;
   return (tries && others[Math.floor(run / TRY_OF) % others.length]) || best;
 }
 
-function bestOf(expected: Readonly<Record<Way, number>>, ratios = NO_RATIOS): Way {
-  const ms = (way: Way) => expected[way] * ratios[way];
+function bestOf(expected: Readonly<Record<Way, number>>, ratios: Readonly<Ratios> = {}): Way {
+  const ms = (way: Way) => expected[way] * (ratios[way] ?? 1);
   return WAYS.reduce((best, way) => (ms(way) < ms(best) ? way : best));
 }

@@ -209,7 +209,15 @@ describe('the choice of a way', () => {
     expect(learning.choose(rowsOf(2, 2, 1)).way).toBe('joined');
   });
 
-  it('tries nothing that takes more than 1.5 times as long by the costs, and nothing with long calls', () => {
+  it('finds a way that is quick where the costs put it at more than twice the best', () => {
+    const disturbed = new CallChooser({ ...costs, joined: { fixedMs: 2, share: 0.5 } }, MOST_MS);
+    const ms = { inline: 1, joined: 0.6, threads: 1.2 };
+    expect(disturbed.choose(rowsOf(2, 2, 1)).way).not.toBe('joined');
+    waysOf(disturbed, 31 + 256, ms);
+    expect(count(waysOf(disturbed, 1024, ms), 'joined')).toBeGreaterThan(900);
+  });
+
+  it('tries nothing that takes more than three times as long by the costs, and nothing with long calls', () => {
     const far = new CallChooser({ ...costs, threads: { fixedMs: 4, share: 0.75 } }, MOST_MS);
     const ways = Array.from({ length: 1024 }, () => far.choose(rowsOf(2, 2, 1)).way);
     expect(new Set(ways)).toEqual(new Set(['joined', 'inline']));
