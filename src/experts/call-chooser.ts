@@ -91,14 +91,20 @@ function nextWay(run: number, expected: Readonly<Record<Way, number>>, ratios: R
   const least = expected[bestOf(expected)];
   const likely = WAYS.filter((way) => expected[way] <= MOST_FIRST * least);
   if (run < likely.length) return likely.toSorted((a, b) => expected[a] - expected[b])[run]!;
-  const best = bestOf(expected, ratios);
-  const learnt = (way: Way) => expected[way] * (ratios[way] ?? 1);
-  const others = likely.filter((way) => way !== best && learnt(way) <= MOST_TRIED * learnt(best));
+  const learnt = learntOf(expected, ratios);
+  const best = bestOf(learnt);
+  const others = likely.filter((way) => way !== best && learnt[way] <= MOST_TRIED * learnt[best]);
   const tries = run % TRY_OF === TRY_OF - 1;
   return (tries && others[Math.floor(run / TRY_OF) % others.length]) || best;
 }
 
-function bestOf(expected: Readonly<Record<Way, number>>, ratios: Readonly<Ratios> = {}): Way {
-  const ms = (way: Way) => expected[way] * (ratios[way] ?? 1);
-  return WAYS.reduce((best, way) => (ms(way) < ms(best) ? way : best));
+/** Milliseconds that a call takes each way, as far as that is learnt. */
+function learntOf(expected: Readonly<Record<Way, number>>, ratios: Readonly<Ratios>): Record<Way, number> {
+  const learnt = { ...expected };
+  for (const way of WAYS) learnt[way] *= ratios[way] ?? 1;
+  return learnt;
+}
+
+function bestOf(ms: Readonly<Record<Way, number>>): Way {
+  return WAYS.reduce((best, way) => (ms[way] < ms[best] ? way : best));
 }

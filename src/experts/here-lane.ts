@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import type { LaneStats } from './backend.js';
 import type { InlineBackend } from './inline.js';
 import type { Generation, Lane, LaneResult, LaneWork } from './lane.js';
@@ -47,7 +46,10 @@ export function joinedBy(experts: InlineBackend, { lanes, placement, keys }: Thr
   const others = lanes.slice(0, -1);
   const here = others.length;
   const replicas = placement.replicas.map((own) => [...own.filter((lane) => lane < here), here]);
-  const lane = new HereLane(experts, lanes.length <= availableParallelism() ? others : []);
+  const lane = new HereLane(
+    experts,
+    others.filter(({ lingers }) => lingers),
+  );
   return {
     lanes: [...others, lane],
     placement: { lanes: lanes.length, replicas },

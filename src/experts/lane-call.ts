@@ -4,7 +4,7 @@ import type { ExpertBatch } from './backend.js';
 import type { Generation, Lane, LaneLoss, LaneResult } from './lane.js';
 import { isStopped, type StopFlag } from './limits.js';
 import type { Paces, Share } from './paces.js';
-import { type Piece, type Placement, pieceCost, spread, workCost } from './placement.js';
+import { type Piece, type Placement, spread, workCost } from './placement.js';
 import { copyValues, SharedCall } from './shared-call.js';
 
 /** Lanes that may die under one and the same rows; then they are probably the reason. */
@@ -128,7 +128,7 @@ export class LaneCall {
     const lane = generation.lanes[index]!;
     const task = ++this.#tasks;
     const work = { call: this.#shared, task, pieces: [...own, ...this.#others(index)], own: own.length };
-    const cost = own.reduce((sum, i) => sum + pieceCost(this.#pieces[i]!.rows, callRows), 0);
+    const cost = own.reduce((sum, i) => sum + this.#pieces[i]!.cost, 0);
     busy.set(lane, (busy.get(lane) ?? 0) + cost);
     this.#open++;
     let result: LaneResult | LaneLoss;
@@ -164,7 +164,7 @@ export class LaneCall {
 
   /** Has what a dead lane left computed by others, or by the one that takes its place: experts are pure. */
   async #again(left: readonly number[], { died }: LaneLoss, tries: number): Promise<void> {
-    const { generation, batches, callRows, stop, drops } = this.#parts;
+    const { generation, batches, stop, drops } = this.#parts;
     const gone = isStopped(stop) || tries >= MAX_TRIES;
     const costs = generation.lanes.map((lane) => this.#parts.busy.get(lane) ?? 0);
     const retried: number[] = [];
@@ -175,7 +175,7 @@ export class LaneCall {
       if (lanes.length === 0 && !drops) throw lostError(expert, tries, died);
       if (lanes.length === 0) continue;
       piece.lane = lanes.reduce((best, lane) => (costs[lane]! < costs[best]! ? lane : best));
-      costs[piece.lane]! += pieceCost(piece.rows, callRows);
+      costs[piece.lane]! += piece.cost;
       retried.push(i);
     }
     await this.#send(retried, tries + 1);
@@ -216,7 +216,9 @@ function piecesOf({ batches, generation, busy, paces, callRows }: LaneCallParts)
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
   // Field by field: an object spread takes as long as all the rest of this.
   return spread(counts, fit, loads)
-    .flatMap((pieces, lane) => pieces.map(({ batch, start, rows }) => ({ batch, start, rows, lane })))
+    .flatMap((pieces, lane) =>
+      pieces.map(({ batch, start, rows, cost }) => ({ batch, start, rows, cost, lane })),
+    )
     .sort((a, b) => a.batch - b.batch || a.start - b.start);
 }
 

@@ -79,6 +79,8 @@ export interface Piece {
   readonly batch: number;
   readonly start: number;
   readonly rows: number;
+  /** In rows, its call included; see `LaneLoads`. */
+  readonly cost: number;
 }
 
 /**
@@ -125,21 +127,16 @@ export function pieceRowsOf(callRows: number): number {
   return Math.max(LEAST_PIECE, Math.round(PIECE_PARTS * callRows));
 }
 
-interface Part extends Piece {
-  /** In rows, its call included. */
-  readonly cost: number;
-}
-
 interface Lane {
   /** Rows that it has ahead, calls included; the pieces are part of them. */
   cost: number;
   /** What one row takes on this lane, as a multiple of what it takes on another. */
   readonly pace: number;
-  readonly pieces: Part[];
+  readonly pieces: Piece[];
 }
 
-/** The lanes that may have a part. */
-type Replicas = (part: Part) => readonly number[];
+/** The lanes that may have a piece. */
+type Replicas = (piece: Piece) => readonly number[];
 
 export interface LaneLoads {
   /** [lanes] cost that lanes have ahead of them already; none where left out. */
@@ -190,15 +187,11 @@ export function spread(
     for (const piece of pieces) give(lanes[earliest(replicas(piece), lanes, piece.cost)]!, piece);
   }
   level(lanes, replicas, callRows);
-  return lanes.map(({ pieces }) =>
-    pieces
-      .sort((a, b) => a.batch - b.batch || a.start - b.start)
-      .map(({ batch, start, rows }) => ({ batch, start, rows })),
-  );
+  return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
 
 /** A batch in equal parts, as large as pieces are to be. */
-function partsOf(rows: number, batch: number, callRows: number | undefined): Part[] {
+function partsOf(rows: number, batch: number, callRows: number | undefined): Piece[] {
   const count = callRows === undefined ? 1 : Math.max(1, Math.round(rows / pieceRowsOf(callRows)));
   const startOf = (i: number) => (i === count ? rows : ROW_TILE * Math.floor((i * rows) / count / ROW_TILE));
   return Array.from({ length: count }, (_, i) => {
@@ -212,19 +205,19 @@ function endOf({ cost, pace }: Lane): number {
   return cost * pace;
 }
 
-function give(lane: Lane, piece: Part): void {
+function give(lane: Lane, piece: Piece): void {
   lane.pieces.push(piece);
   lane.cost += piece.cost;
 }
 
-function take(lane: Lane, piece: Part): Part {
+function take(lane: Lane, piece: Piece): Piece {
   lane.pieces.splice(lane.pieces.indexOf(piece), 1);
   lane.cost -= piece.cost;
   return piece;
 }
 
 /** Whether a lane has more than 4/3 of the least that the fullest one can have: the mean, or the largest piece. */
-function isUneven(lanes: readonly Lane[], pieces: readonly Part[]): boolean {
+function isUneven(lanes: readonly Lane[], pieces: readonly Piece[]): boolean {
   const costs = lanes.map(({ cost }) => cost);
   const mean = costs.reduce((sum, cost) => sum + cost, 0) / lanes.length;
   const largest = pieces[0]?.cost ?? 0;
@@ -236,9 +229,9 @@ const EXCHANGE_GAIN = 0.01;
 
 /** A piece that goes from the lane that ends last to another, maybe for one of that lane's; `end` is when the later of the two ends then. */
 interface Move {
-  readonly piece: Part;
+  readonly piece: Piece;
   readonly to: Lane;
-  readonly back?: Part;
+  readonly back?: Piece;
   readonly end: number;
 }
 

@@ -122,6 +122,8 @@ const CARRIER = fileURLToPath(new URL('./carrier.js', import.meta.url));
 class ThreadLane implements Lane {
   /** H, once opened. */
   hidden = 0;
+  /** Whether its thread has a core, and stays awake between calls. */
+  readonly lingers: boolean;
   readonly #lane: number;
   readonly #pool: CarrierPool;
   readonly #done = { calls: 0, batches: 0, rows: 0, computeMs: 0 };
@@ -131,6 +133,7 @@ class ThreadLane implements Lane {
   #active = 0;
 
   constructor(lane: number, experts: LaneExperts) {
+    this.lingers = experts.lingers;
     this.#lane = lane;
     this.#pool = new CarrierPool({
       filename: CARRIER,
