@@ -1,6 +1,6 @@
 import type { StageTimes } from '../../src/moe-layer.js';
 import { agree } from '../support/cases.js';
-import { measure, percentile, type Quantiles, quantilesOf, samplesOf } from '../support/measure.js';
+import { measure, median, type Quantiles, quantilesOf, samplesOf } from '../support/measure.js';
 import type { LayerContender } from './contenders.js';
 import { floorOf, LIMITS, type LimitParts, type Limits, openLimits, type Work, workOf } from './limits.js';
 import { type Machine, peakOf } from './machine.js';
@@ -173,12 +173,13 @@ const AROUND: readonly (keyof StageTimes)[] = ['gateMs', 'routeMs', 'dispatchMs'
 
 /** Medians over all calls that were timed. */
 function stageFigures(calls: readonly StageTimes[]): Pick<ContenderFigures, 'stages' | 'aroundExperts'> {
-  const median = (values: readonly number[]) => percentile(samplesOf(values), 0.5);
   const names = Object.keys(calls[0]!) as (keyof StageTimes)[];
   const sum = (call: StageTimes, stages: readonly (keyof StageTimes)[]) =>
     stages.reduce((total, stage) => total + call[stage], 0);
   return {
-    stages: Object.fromEntries(names.map((name) => [name, median(calls.map((call) => call[name]))])),
-    aroundExperts: median(calls.map((call) => sum(call, AROUND) / sum(call, names))),
+    stages: Object.fromEntries(
+      names.map((name) => [name, median(samplesOf(calls.map((call) => call[name])))]),
+    ),
+    aroundExperts: median(samplesOf(calls.map((call) => sum(call, AROUND) / sum(call, names)))),
   };
 }

@@ -1,9 +1,10 @@
 import type { ExpertBatch } from '../../src/experts/backend.js';
 import { everywhere, spread } from '../../src/experts/placement.js';
+import { copyValues } from '../../src/experts/shared-call.js';
 import type { Gate } from '../../src/gate.js';
 import { combine } from '../../src/router/combine.js';
 import { planDispatch } from '../../src/router/plan.js';
-import type { DispatchPlan } from '../../src/router/routing.js';
+import type { DispatchPlan, Router } from '../../src/router/routing.js';
 import { shareMemory } from '../../src/shared-memory.js';
 import { type Matrix, zeros } from '../../src/tensor.js';
 import type { MovedCall } from '../peers/bare-experts.js';
@@ -11,9 +12,10 @@ import type { ProcessProgram } from '../peers/bare-processes.js';
 import type { LayerCase, LayerSource } from './source.js';
 
 /**
- * The least that a layer does, made by hand for one call: the gate; the expert calls, by lanes that gather their rows
- * from memory and give the outputs back there; and the sum of those. What is chosen, and who computes it, is known before.
- * The event loop of its caller goes on meanwhile, as everybody's must.
+ * The least that a layer does, made by hand for one call: the gate; the rule, and the plan that follows from it; the
+ * expert calls, by lanes that gather their rows from memory and give the outputs back there; and the sum of those. Which
+ * calls there will be, and who makes them, is known before. The event loop of its caller goes on meanwhile, as
+ * everybody's must.
  */
 export class LeastLayer {
   /** [A, H] outputs, in plan order, in shared memory. */
@@ -22,7 +24,10 @@ export class LeastLayer {
   readonly calls: readonly MovedCall[];
   readonly #call: LayerCase;
   readonly #gate: Gate;
+  readonly #router: Router;
   readonly #plan: DispatchPlan;
+  /** [T, H] where lanes that are threads gather rows from. */
+  readonly #from: Matrix;
   readonly #outputs: readonly Float32Array[];
   readonly #into: Matrix;
 
@@ -35,6 +40,7 @@ export class LeastLayer {
     const { hidden, experts } = shape;
     this.#call = call;
     this.#gate = gate;
+    this.#router = router;
     this.#plan = planDispatch(router.route({ logits: call.logits }));
     const { offsets } = this.#plan;
     const count = offsets[experts]! * hidden;
@@ -43,9 +49,10 @@ export class LeastLayer {
     this.#outputs = Array.from({ length: experts }, (_, e) =>
       y.subarray(offsets[e]! * hidden, offsets[e + 1]! * hidden),
     );
-    const from: Matrix = { ...call.x, data: sharedFloats(call.x.data.length) };
-    from.data.set(call.x.data);
-    this.calls = batches.map(({ expert, rows }) => ({ expert, from, rows, y: this.#outputs[expert]! }));
+    this.#from = { ...call.x, data: sharedFloats(call.x.data.length) };
+    this.calls = batches.map(({ expert, rows }) => {
+      return { expert, from: this.#from, rows, y: this.#outputs[expert]! };
+    });
     this.#into = zeros(call.tokens, hidden);
   }
 
@@ -62,11 +69,17 @@ export class LeastLayer {
     }));
   }
 
-  /** y [T, H], where `compute` has the calls made. */
+  /** Writes x to where lanes that are threads gather it: the caller's memory is not theirs. */
+  handOver(): void {
+    copyValues(this.#call.x.data, this.#from.data);
+  }
+
+  /** y [T, H], where `compute` hands x over and has the calls made. */
   async forward(compute: () => Promise<void>): Promise<Float32Array> {
-    await this.#gate.score(this.#call.x);
+    const { logits } = await this.#gate.score(this.#call.x);
+    const plan = planDispatch(this.#router.route({ logits }));
     await compute();
-    return combine(this.#plan, this.#outputs, this.#into.cols, { into: this.#into }).data;
+    return combine(plan, this.#outputs, this.#into.cols, { into: this.#into }).data;
   }
 }
 

@@ -94,9 +94,13 @@ export async function openLimits(
   const layer = new LeastLayer(call, source, { gate, batches });
   bare.load([...ready, ...[plan, longest].map(({ queues }) => ({ calls: layer.calls, queues }))]);
   await bareProcesses?.load(layer.programs(bareProcesses.count));
+  const onThreads = (program: number) => {
+    layer.handOver();
+    return bare.runAside(program);
+  };
   const ways: [string, () => Promise<void>][] = [
-    [LIMITS.leastPlan, () => bare.runAside(ready.length)],
-    [LIMITS.leastLongest, () => bare.runAside(ready.length + 1)],
+    [LIMITS.leastPlan, () => onThreads(ready.length)],
+    [LIMITS.leastLongest, () => onThreads(ready.length + 1)],
   ];
   if (bareProcesses) ways.push([LIMITS.leastProcesses, () => bareProcesses.run(call.x.data, layer.y)]);
   const least = ways.map(([name, compute]) => ({ name, run: () => layer.forward(compute) }));

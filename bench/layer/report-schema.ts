@@ -52,7 +52,7 @@ const LeastFigures = (lanes: string) =>
   Type.Object(
     { ...spread, ofLimit: Ratio('The limit divided by this median.') },
     {
-      description: `By hand on ${lanes}: the gate, the calls with their rows gathered and outputs given back, and their sum.`,
+      description: `By hand on ${lanes}: the gate, the rule, the calls with their rows gathered and outputs given back, and their sum.`,
     },
   );
 

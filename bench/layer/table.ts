@@ -87,6 +87,6 @@ function ratio(value: number): string {
 
 export const LEGEND = [
   'Each time in ms is a median. L: the same expert calls with nothing around them. 0.97L: L is 0.97 of this time. 1.40x: 1.40 times as fast as the fused operator.',
-  'least: what every layer does, made by hand on threads, and in processes: the gate, the same calls with their rows gathered and outputs given back, and their sum.',
+  'least: what every layer does, made by hand on threads, and in processes: the gate, the rule, the same calls with their rows gathered and outputs given back, and their sum.',
   '3%: gate, routing, gathering and combining, of the call. floor: the bytes at the bandwidth, or the operations at the peak, divided by the time.',
 ];
