@@ -21,6 +21,9 @@ const LINGER_SHARE = 1 / 4;
 const LEAST_LINGER_MS = 0.5;
 const MOST_LINGER_MS = 4;
 
+/** A thread that is awake and does not run for so long was put aside: another one needs its core. */
+const PUT_ASIDE_MS = 0.25;
+
 export function newBell(): Bell {
   return new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
 }
@@ -100,9 +103,14 @@ export async function answerAll<Question, Answer>(
   }
 }
 
-/** Until it is asked again, but not for long. */
+/** Until it is asked again, but not for long, and only while it has its core to itself. */
 function stayAwake(bell: Bell, { asked, tookMs }: { readonly asked: number; readonly tookMs: number }): void {
   const lingerMs = Math.min(MOST_LINGER_MS, Math.max(LEAST_LINGER_MS, LINGER_SHARE * tookMs));
-  const until = performance.now() + lingerMs;
-  while (Atomics.load(bell, ASKED) === asked && performance.now() < until);
+  let last = performance.now();
+  const until = last + lingerMs;
+  while (Atomics.load(bell, ASKED) === asked) {
+    const now = performance.now();
+    if (now > until || now - last > PUT_ASIDE_MS) return;
+    last = now;
+  }
 }
