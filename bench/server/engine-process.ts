@@ -1,6 +1,7 @@
 import type { GenerateOptions, GenerateResult } from '../../src/model/generate.js';
 import { MoeModel } from '../../src/model/moe-model.js';
 import type { BackendOptions } from '../../src/model/open.js';
+import { median, samplesOf } from '../support/measure.js';
 import { answerAsks } from './child.js';
 import { closedLoop, type LoopSpec, type Reading } from './closed-loop.js';
 import { cpuMs } from './process-stats.js';
@@ -29,7 +30,7 @@ const answers = {
     for (const text of prompts) {
       const ms: number[] = [];
       for (let i = 0; i < rounds; i++) ms.push((await generate(text, 1)).latency.firstTokenMs!);
-      medians.push(ms.toSorted((a, b) => a - b)[rounds >> 1]!);
+      medians.push(median(samplesOf(ms)));
     }
     return medians;
   },

@@ -1,3 +1,5 @@
+import { median, samplesOf } from './measure.js';
+
 /** A figure over the readings of a run. */
 export interface Spread {
   readonly median: number;
@@ -6,6 +8,6 @@ export interface Spread {
 }
 
 export function spreadOf(values: readonly number[]): Spread {
-  const sorted = values.toSorted((a, b) => a - b);
-  return { median: sorted[sorted.length >> 1]!, least: sorted[0]!, most: sorted.at(-1)! };
+  const samples = samplesOf(values);
+  return { median: median(samples), least: samples.ms[0]!, most: samples.ms.at(-1)! };
 }
