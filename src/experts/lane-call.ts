@@ -214,21 +214,19 @@ function piecesOf({ batches, generation, busy, paces, callRows }: LaneCallParts)
     callRows,
   };
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
-  // Field by field: an object spread takes as long as all the rest of this.
-  return spread(counts, fit, loads)
-    .flatMap((pieces, lane) =>
-      pieces.map(({ batch, start, rows, cost }) => ({ batch, start, rows, cost, lane })),
-    )
-    .sort((a, b) => a.batch - b.batch || a.start - b.start);
+  const pieces: HomePiece[] = [];
+  for (const [lane, own] of spread(counts, fit, loads).entries())
+    // Field by field: an object spread takes as long as all the rest of this.
+    for (const { batch, start, rows, cost } of own) pieces.push({ batch, start, rows, cost, lane });
+  return pieces.sort((a, b) => a.batch - b.batch || a.start - b.start);
 }
 
 /** Of the lanes that hold an expert, those that can compute its version of this generation soonest; none where all refuse. */
 function soonest(expert: number, { lanes, placement, keys }: Generation): readonly number[] {
   const own = placement.replicas[expert]!;
-  const takes = own.map((lane) => lanes[lane]!.takes(keys[expert]!));
-  if (takes.every((when) => when === 'now')) return own;
-  const when = takes.includes('now') ? 'now' : 'soon';
-  return own.filter((_, i) => takes[i] === when);
+  const that = (when: 'now' | 'soon') => (lane: number) => lanes[lane]!.takes(keys[expert]!) === when;
+  if (own.every(that('now'))) return own;
+  return own.some(that('now')) ? own.filter(that('now')) : own.filter(that('soon'));
 }
 
 /** Each matrix that rows are taken from, and where its rows begin among all of them. */

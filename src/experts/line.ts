@@ -19,10 +19,13 @@ const WORDS = 2;
  */
 const LINGER_SHARE = 1 / 4;
 const LEAST_LINGER_MS = 0.5;
-const MOST_LINGER_MS = 4;
+const MOST_LINGER_MS = 20;
 
 /** A thread that is awake and does not run for so long was put aside: another one needs its core. */
 const PUT_ASIDE_MS = 0.25;
+
+/** Looks at the bell, some microseconds long, for one at the clock: each time of day is a number on the heap, and garbage then. */
+const LOOKS = 1000;
 
 export function newBell(): Bell {
   return new Int32Array(new SharedArrayBuffer(WORDS * Int32Array.BYTES_PER_ELEMENT));
@@ -63,9 +66,9 @@ export class Line<Question, Answer> {
    */
   listen(): (deadline: number) => void {
     const asked = Atomics.load(this.#bell, ASKED);
-    const missing = () => ((asked - Atomics.load(this.#bell, ANSWERED)) | 0) > 0;
+    const missing = () => this.#waiting.length > 0 && ((asked - Atomics.load(this.#bell, ANSWERED)) | 0) > 0;
     return (deadline) => {
-      while (this.#waiting.length > 0 && missing() && performance.now() < deadline);
+      while (holds(missing) && performance.now() < deadline);
       for (let next = receiveMessageOnPort(this.#port); next; next = receiveMessageOnPort(this.#port))
         this.#take(next.message);
     };
@@ -106,11 +109,18 @@ export async function answerAll<Question, Answer>(
 /** Until it is asked again, but not for long, and only while it has its core to itself. */
 function stayAwake(bell: Bell, { asked, tookMs }: { readonly asked: number; readonly tookMs: number }): void {
   const lingerMs = Math.min(MOST_LINGER_MS, Math.max(LEAST_LINGER_MS, LINGER_SHARE * tookMs));
+  const isQuiet = () => Atomics.load(bell, ASKED) === asked;
   let last = performance.now();
   const until = last + lingerMs;
-  while (Atomics.load(bell, ASKED) === asked) {
+  while (holds(isQuiet)) {
     const now = performance.now();
     if (now > until || now - last > PUT_ASIDE_MS) return;
     last = now;
   }
+}
+
+/** Whether it is true each time of several microseconds of looking. */
+function holds(isTrue: () => boolean): boolean {
+  for (let look = 0; look < LOOKS; look++) if (!isTrue()) return false;
+  return true;
 }

@@ -170,7 +170,8 @@ export function spread(
       pace: paces[i] ?? 1,
       pieces: [],
     }));
-  const pieces = batches.flatMap(({ rows }, batch) => partsOf(rows, batch, callRows));
+  const pieces: Piece[] = [];
+  for (const [batch, { rows }] of batches.entries()) addParts(pieces, rows, batch, callRows);
   const replicas: Replicas = ({ batch }) => placement.replicas[batches[batch]!.expert]!;
   pieces.sort((a, b) => b.rows - a.rows);
   let lanes = newLanes();
@@ -190,15 +191,15 @@ export function spread(
   return lanes.map(({ pieces }) => pieces.sort((a, b) => a.batch - b.batch || a.start - b.start));
 }
 
-/** A batch in equal parts, as large as pieces are to be. */
-function partsOf(rows: number, batch: number, callRows: number | undefined): Piece[] {
+/** Gives `pieces` a batch in equal parts, as large as pieces are to be. */
+function addParts(pieces: Piece[], rows: number, batch: number, callRows: number | undefined): void {
   const count = callRows === undefined ? 1 : Math.max(1, Math.round(rows / pieceRowsOf(callRows)));
-  const startOf = (i: number) => (i === count ? rows : ROW_TILE * Math.floor((i * rows) / count / ROW_TILE));
-  return Array.from({ length: count }, (_, i) => {
-    const start = startOf(i);
-    const size = startOf(i + 1) - start;
-    return { batch, start, rows: size, cost: pieceCost(size, callRows) };
-  });
+  for (let i = 1, start = 0; i <= count; i++) {
+    const end = i === count ? rows : ROW_TILE * Math.floor((i * rows) / count / ROW_TILE);
+    const size = end - start;
+    pieces.push({ batch, start, rows: size, cost: pieceCost(size, callRows) });
+    start = end;
+  }
 }
 
 function endOf({ cost, pace }: Lane): number {
