@@ -215,8 +215,8 @@ function piecesOf({ batches, generation, busy, paces, callRows }: LaneCallParts)
   };
   const counts = batches.map(({ expert, rows }) => ({ expert, rows: rows.length }));
   const pieces: HomePiece[] = [];
+  // Field by field: an object spread takes as long as all the rest of this.
   for (const [lane, own] of spread(counts, fit, loads).entries())
-    // Field by field: an object spread takes as long as all the rest of this.
     for (const { batch, start, rows, cost } of own) pieces.push({ batch, start, rows, cost, lane });
   return pieces.sort((a, b) => a.batch - b.batch || a.start - b.start);
 }
