@@ -4,15 +4,15 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Line, newBell } from '#turnout/experts/line.js';
 
-/** Answers numbers with their doubles, after as many milliseconds as `pauseMs` says. */
+/** Answers numbers with their doubles, or with the bytes on its heap, after as many milliseconds as `pauseMs` says. */
 const ANSWERING = `
   const { workerData } = require('node:worker_threads');
-  const { port, bell, lingers, line, pauseMs } = workerData;
+  const { port, bell, lingers, line, pauseMs, answers } = workerData;
   const pause = new Int32Array(new SharedArrayBuffer(4));
   import(line).then(({ answerAll }) =>
     answerAll({ port, bell, lingers }, async (n) => {
       Atomics.wait(pause, 0, 0, pauseMs);
-      return 2 * n;
+      return answers === 'heap' ? process.memoryUsage().heapUsed : 2 * n;
     }),
   );
 `;
@@ -25,11 +25,11 @@ async function lineTo(pauseMs: number): Promise<Line<number, number>> {
   return (await openLine(pauseMs, true)).line;
 }
 
-async function openLine(pauseMs: number, lingers: boolean) {
+async function openLine(pauseMs: number, lingers: boolean, answers: 'double' | 'heap' = 'double') {
   const { port1, port2 } = new MessageChannel();
   const bell = newBell();
   const module = import.meta.resolve('#turnout/experts/line.js');
-  const workerData = { port: port2, bell, lingers, line: module, pauseMs };
+  const workerData = { port: port2, bell, lingers, line: module, pauseMs, answers };
   const worker = new Worker(ANSWERING, { eval: true, workerData, transferList: [port2] });
   workers.push(worker);
   await once(worker, 'online');
@@ -93,18 +93,20 @@ describe('after its answer', () => {
   /** Where others compute as well, whoever looks often comes late. */
   const TRIES = 200;
 
+  /** Takes the answer and wakes the thread once it sleeps. */
+  async function answerOf({ line, bell }: Awaited<ReturnType<typeof openLine>>, n: number) {
+    const answer = line.ask(n);
+    line.listen()(within(LONG_MS));
+    const heard = performance.now();
+    while (Atomics.notify(bell, 0) === 0) await turn();
+    const awakeMs = performance.now() - heard;
+    return { answer: await answer, awakeMs };
+  }
+
   /** Whether the other thread was, after one of some answers, awake for a time that fits; it sleeps after each in the end. */
   async function wasAwake(lingers: boolean, fits: (ms: number) => boolean): Promise<boolean> {
-    const { line, bell } = await openLine(PAUSE_MS, lingers);
-    for (let i = 0; i < TRIES; i++) {
-      const answer = line.ask(i);
-      line.listen()(within(LONG_MS));
-      const heard = performance.now();
-      while (Atomics.notify(bell, 0) === 0) await turn();
-      const ms = performance.now() - heard;
-      await answer;
-      if (fits(ms)) return true;
-    }
+    const asked = await openLine(PAUSE_MS, lingers);
+    for (let i = 0; i < TRIES; i++) if (fits((await answerOf(asked, i)).awakeMs)) return true;
     return false;
   }
 
@@ -114,5 +116,13 @@ describe('after its answer', () => {
 
   test('others sleep at once', async () => {
     expect(await wasAwake(false, (ms) => ms < PAUSE_MS / 12)).toBe(true);
+  });
+
+  test('waiting awake makes hardly any garbage', async () => {
+    const asked = await openLine(0, true, 'heap');
+    const bytes: number[] = [];
+    for (let i = 0; i < TRIES; i++) bytes.push((await answerOf(asked, i)).answer);
+    const grown = bytes.slice(1).map((after, i) => after - bytes[i]!);
+    expect(grown.sort((a, b) => a - b)[TRIES >> 1]).toBeLessThan(32 * 1024);
   });
 });
