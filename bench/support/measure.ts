@@ -33,15 +33,12 @@ const READING_MS = 20;
 const SHORT_MS = 0.1;
 /** Thread pools of ONNX Runtime spin for some milliseconds after a run, and would take time from whoever comes next. */
 const PAUSE_MS = 20;
-/**
- * Runs before a reading take at least so long: others have had the caches meanwhile, and threads have slept. After a
- * single one, those who share their weights with the contender before them (as limits and least layers do) are faster.
- */
-const WARM_MS = 100;
 
 /**
  * Times the contenders in turns, `rounds` times each, after one untimed turn: what disturbs the machine disturbs all of
- * them. Each turn repeats a short run, after some that are not timed. The order changes from round to round.
+ * them. Each turn repeats a short run, after some that are not timed and take as long: others have had the caches
+ * meanwhile, and threads have slept. After a single one, those who share their weights with the contender before them (as
+ * limits and least layers do) are faster. The order changes from round to round.
  */
 export async function measure(
   contenders: readonly Contender[],
@@ -64,15 +61,15 @@ export async function measure(
       signal?.throwIfAborted();
       const contender = contenders[(i + round) % contenders.length]!;
       await sleep(PAUSE_MS);
-      await warm(contender);
+      await warm(contender, readingMs);
       ms.get(contender.name)!.push(await timed(contender, repeats.get(contender.name)!));
     }
   }
   return new Map([...ms].map(([name, values]) => [name, samplesOf(values)]));
 }
 
-async function warm(contender: Contender): Promise<void> {
-  const until = performance.now() + WARM_MS;
+async function warm(contender: Contender, ms: number): Promise<void> {
+  const until = performance.now() + ms;
   do await contender.run();
   while (performance.now() < until);
 }

@@ -11,7 +11,7 @@ import type {
 } from './backend.js';
 import { wholeBatch } from './batches.js';
 import { CallChooser } from './call-chooser.js';
-import { type CallCosts, type CallRows, callRowsOf, costsOf } from './call-costs.js';
+import { type CallCosts, type CallRows, callRowsOf, costsOf, type MostHere } from './call-costs.js';
 import { joinedBy } from './here-lane.js';
 import { openInline } from './inline.js';
 import { LanesBackend } from './lanes-backend.js';
@@ -34,15 +34,18 @@ const ENOUGH_MS = 2;
 const TURNS_MS = 100;
 const LEAST_TURNS = 4;
 
-/** This thread takes part only where none of its pieces takes longer: so long its event loop stands still. */
-const MOST_HERE_MS = 5;
+/**
+ * This thread takes part only where no piece and no call takes longer. During a piece its event loop stands still, and it
+ * has only turns between pieces while the call lasts; what others gain by its help is little beside a long call.
+ */
+const MOST_HERE: MostHere = { pieceMs: 5, callMs: 20 };
 
 /**
  * Opens experts in worker threads as `openThreads` does, and in this thread as well: each call goes where it will be over
  * soonest, by costs that are measured on these experts before this returns, and by what calls take from then on. Calls of
  * a few rows are computed here, for other threads would have to wake up; larger ones here and in all threads but one, so
- * that every core has a thread; those of large pieces (5 ms) in the threads alone, for this thread's event loop stands
- * still during each piece, and for up to 1 ms until the others have done theirs. Experts whose files, with the external
+ * that every core has a thread; those of large pieces (5 ms) and long ones (20 ms) in the threads alone, for this
+ * thread's event loop stands still during each piece, and for up to 1 ms until the others have done theirs. Experts whose files, with the external
  * data that `files` name, take more than a sixteenth of the memory that this process may have are held by the threads
  * alone. Throws what `openThreads` throws.
  */
@@ -64,7 +67,7 @@ export async function openAuto(
       });
       const costs = await measured(ways());
       const chosen = ways({ callRows: callRowsOf(costs) });
-      return new AutoBackend(chosen.threads, { ...chosen, chooser: new CallChooser(costs, MOST_HERE_MS) });
+      return new AutoBackend(chosen.threads, { ...chosen, chooser: new CallChooser(costs, MOST_HERE) });
     } catch (error) {
       await inline.close();
       throw error;

@@ -1,4 +1,4 @@
-import { type CallCosts, type CallRows, expectedOf, type Way, workMs } from './call-costs.js';
+import { type CallCosts, type CallRows, expectedOf, type MostHere, type Way, workMs } from './call-costs.js';
 
 const WAYS = ['inline', 'joined', 'threads'] as const;
 
@@ -36,17 +36,17 @@ interface Size {
  */
 export class CallChooser {
   readonly #costs: CallCosts;
-  readonly #mostHereMs: number;
+  readonly #mostHere: MostHere;
   readonly #sizes = new Map<number, Size>();
 
-  constructor(costs: CallCosts, mostHereMs: number) {
+  constructor(costs: CallCosts, mostHere: MostHere) {
     this.#costs = costs;
-    this.#mostHereMs = mostHereMs;
+    this.#mostHere = mostHere;
   }
 
   /** The way of the next call; `took` is to be told how many milliseconds it was under way, where it was alone. */
   choose(call: CallRows): { readonly way: Way; took(ms: number): void } {
-    const expected = expectedOf(this.#costs, call, this.#mostHereMs);
+    const expected = expectedOf(this.#costs, call, this.#mostHere);
     const work = workMs(this.#costs, call);
     if (work > MOST_LEARNT_MS) return { way: bestOf(expected), took: () => {} };
     const size = this.#sizeOf(work);

@@ -74,19 +74,23 @@ export function workMs({ batchMs, rowMs }: CallCosts, { batches, rows }: Omit<Ca
   return batches * batchMs + rows * rowMs;
 }
 
-/**
- * Milliseconds that a call is expected to take each way; for ever where this thread would compute a piece of more than
- * `mostHereMs` in one go.
- */
-export function expectedOf(costs: CallCosts, call: CallRows, mostHereMs: number): Record<Way, number> {
+/** The longest piece that this thread may compute in one go, and the longest call that it may take part in, in milliseconds. */
+export interface MostHere {
+  readonly pieceMs: number;
+  readonly callMs: number;
+}
+
+/** Milliseconds that a call is expected to take each way; for ever where this thread would be kept from its event loop for too long. */
+export function expectedOf(costs: CallCosts, call: CallRows, most: MostHere): Record<Way, number> {
   const { lanes } = costs;
-  const goes = (rows: number) => workMs(costs, { batches: 1, rows }) <= mostHereMs;
+  const goes = (rows: number) => workMs(costs, { batches: 1, rows }) <= most.pieceMs;
+  const here = (ms: number, fits: boolean) => (fits && ms <= most.callMs ? ms : Number.POSITIVE_INFINITY);
   // A batch that is larger than the part of a lane is split, and one of many pieces into some of half as many rows again at most.
   const largest = Math.min(call.most, Math.ceil(call.rows / lanes), 1.5 * pieceRowsOf(callRowsOf(costs)));
   const joins = lanes > 1 && goes(largest);
   return {
-    inline: goes(call.most) ? workMs(costs, call) : Number.POSITIVE_INFINITY,
-    joined: joins ? sharedMs(costs, 'joined', call) : Number.POSITIVE_INFINITY,
+    inline: here(workMs(costs, call), goes(call.most)),
+    joined: here(sharedMs(costs, 'joined', call), joins),
     threads: sharedMs(costs, 'threads', call),
   };
 }

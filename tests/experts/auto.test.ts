@@ -77,6 +77,8 @@ const costs: CallCosts = {
   threads: { fixedMs: 0.4, share: 0.75 },
 };
 
+const MOST = { pieceMs: 5, callMs: 20 };
+
 describe('the costs of calls', () => {
   const batches = { few: 4, many: 16 };
   const here = (count: number, rows: number) => count * costs.batchMs + count * rows * costs.rowMs;
@@ -114,7 +116,7 @@ describe('the costs of calls', () => {
   it('are those of no piece in this thread that takes longer than it may', () => {
     const [joined, inline] = (['joined', 'inline'] as const).map(
       (way) => (batches: number, rows: number, most: number) =>
-        expectedOf(costs, { batches, rows, most }, 5)[way],
+        expectedOf(costs, { batches, rows, most }, MOST)[way],
     );
     // 0.5 + 225 rows of 0.02 ms are a piece of 5 ms; halves of one batch of twice as many.
     expect(joined!(1, 450, 450)).toBeLessThan(Infinity);
@@ -123,6 +125,17 @@ describe('the costs of calls', () => {
     expect(joined!(8, 800, 226)).toBe(Infinity);
     expect(inline!(1, 225, 225)).toBeLessThan(Infinity);
     expect(inline!(1, 226, 226)).toBe(Infinity);
+  });
+
+  it('are those of no call in this thread that takes longer than it may', () => {
+    const expected = (rows: number) => expectedOf(costs, { batches: 8, rows, most: 200 }, MOST);
+    const ways = (['inline', 'joined', 'threads'] as const).filter((way) => expected(1500)[way] < Infinity);
+    // 4 ms for the batches and 0.02 for each row here, and at least half of that in two lanes.
+    expect(expected(799).inline).toBeLessThan(Infinity);
+    expect(expected(801).inline).toBe(Infinity);
+    expect(expected(1500).joined).toBeLessThan(Infinity);
+    expect(expected(2000).joined).toBe(Infinity);
+    expect(ways).toEqual(['joined', 'threads']);
   });
 });
 
@@ -141,15 +154,14 @@ describe('the rows of a piece', () => {
     // 1,000 rows in pieces of 64, or half as many again, which take 2.9 ms.
     const quick = { ...costs, batchMs: 0.05, rowMs: 0.03 };
     const joined = (mostMs: number) =>
-      expectedOf(quick, { batches: 1, rows: 1000, most: 1000 }, mostMs).joined;
+      expectedOf(quick, { batches: 1, rows: 1000, most: 1000 }, { pieceMs: mostMs, callMs: 20 }).joined;
     expect(joined(3)).toBeLessThan(Number.POSITIVE_INFINITY);
     expect(joined(2.5)).toBe(Number.POSITIVE_INFINITY);
   });
 });
 
 describe('the choice of a way', () => {
-  const MOST_MS = 5;
-  const chooser = () => new CallChooser(costs, MOST_MS);
+  const chooser = () => new CallChooser(costs, MOST);
   const rowsOf = (batches: number, rows: number, most = rows) => ({ batches, rows, most });
   /** Ways of so many calls of two rows each, which take `ms` each way. */
   const waysOf = (chooser: CallChooser, calls: number, ms: Record<Way, number>) =>
@@ -170,7 +182,7 @@ describe('the choice of a way', () => {
       'joined',
       'threads',
     ]);
-    expect(new CallChooser({ ...costs, lanes: 1 }, MOST_MS).choose(rowsOf(8, 8, 1)).way).toBe('inline');
+    expect(new CallChooser({ ...costs, lanes: 1 }, MOST).choose(rowsOf(8, 8, 1)).way).toBe('inline');
   });
 
   it('goes where calls are over sooner than the costs say, and comes back', () => {
@@ -186,7 +198,7 @@ describe('the choice of a way', () => {
 
   it('tries each way in the first runs of 32 calls, and then the others in turns, in one of 16', () => {
     const learning = chooser();
-    const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST_MS);
+    const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST);
     const runs = (count: number) =>
       Array.from({ length: count }, () => {
         const ways = new Set(waysOf(learning, 32, expected));
@@ -210,7 +222,7 @@ describe('the choice of a way', () => {
   });
 
   it('finds a way that is quick where the costs put it at more than twice the best', () => {
-    const disturbed = new CallChooser({ ...costs, joined: { fixedMs: 2, share: 0.5 } }, MOST_MS);
+    const disturbed = new CallChooser({ ...costs, joined: { fixedMs: 2, share: 0.5 } }, MOST);
     const ms = { inline: 1, joined: 0.6, threads: 1.2 };
     expect(disturbed.choose(rowsOf(2, 2, 1)).way).not.toBe('joined');
     waysOf(disturbed, 31 + 256, ms);
@@ -218,7 +230,7 @@ describe('the choice of a way', () => {
   });
 
   it('tries nothing that takes more than three times as long by the costs, and nothing with long calls', () => {
-    const far = new CallChooser({ ...costs, threads: { fixedMs: 4, share: 0.75 } }, MOST_MS);
+    const far = new CallChooser({ ...costs, threads: { fixedMs: 4, share: 0.75 } }, MOST);
     const ways = Array.from({ length: 1024 }, () => far.choose(rowsOf(2, 2, 1)).way);
     expect(new Set(ways)).toEqual(new Set(['joined', 'inline']));
     const long = chooser();
@@ -228,7 +240,7 @@ describe('the choice of a way', () => {
 
   it('learns of calls of one length nothing for those of another, nor from one odd call', () => {
     const learning = chooser();
-    const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST_MS);
+    const expected = expectedOf(costs, rowsOf(2, 2, 1), MOST);
     waysOf(learning, 20, expected);
     learning.choose(rowsOf(2, 2, 1)).took(1000);
     waysOf(learning, 11 + 64, expected);
