@@ -44,10 +44,10 @@ const MOST_HERE: MostHere = { pieceMs: 5, callMs: 20 };
  * Opens experts in worker threads as `openThreads` does, and in this thread as well: each call goes where it will be over
  * soonest, by costs that are measured on these experts before this returns, and by what calls take from then on. Calls of
  * a few rows are computed here, for other threads would have to wake up; larger ones here and in all threads but one, so
- * that every core has a thread; those of large pieces (5 ms) and long ones (20 ms) in the threads alone, for this
- * thread's event loop stands still during each piece, and for up to 1 ms until the others have done theirs. Experts whose files, with the external
- * data that `files` name, take more than a sixteenth of the memory that this process may have are held by the threads
- * alone. Throws what `openThreads` throws.
+ * that every core has a thread; those of large pieces (5 ms) and long ones (20 ms) in the threads alone, for this thread's
+ * event loop stands still during each piece, and for up to 1 ms until the others have done theirs. Experts whose files,
+ * with the external data that `files` name, take more than a sixteenth of the memory that this process may have are held
+ * by the threads alone. Throws what `openThreads` throws.
  */
 export async function openAuto(
   files: readonly ExpertFile[],
