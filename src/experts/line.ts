@@ -66,9 +66,9 @@ export class Line<Question, Answer> {
    */
   listen(): (deadline: number) => void {
     const asked = Atomics.load(this.#bell, ASKED);
-    const missing = () => this.#waiting.length > 0 && ((asked - Atomics.load(this.#bell, ANSWERED)) | 0) > 0;
+    const missing = () => ((asked - Atomics.load(this.#bell, ANSWERED)) | 0) > 0;
     return (deadline) => {
-      while (holds(missing) && performance.now() < deadline);
+      while (this.#waiting.length > 0 && holds(missing) && performance.now() < deadline);
       for (let next = receiveMessageOnPort(this.#port); next; next = receiveMessageOnPort(this.#port))
         this.#take(next.message);
     };
