@@ -22,8 +22,11 @@ export interface ShapeRun {
   readonly versions: Readonly<Record<string, string>>;
 }
 
-/** Layer calls follow each other in a model: a reading is of some in a row, not of one that wakes all threads. */
-const READING_MS = 100;
+/**
+ * Layer calls follow each other in a model: a reading is of some in a row, not of one that wakes all threads. Short enough
+ * for many turns: the speed of a shared machine changes within seconds, and all contenders should see the same of it.
+ */
+const READING_MS = 50;
 
 /** Writes a layer, opens everybody who can run it, and measures all of its cases. */
 export async function runCases(fitted: Fitted, machine: Machine, options: ShapeOptions): Promise<ShapeRun> {
